@@ -1,0 +1,166 @@
+// What one JavaScript environment (the main thread or a worker) owns inside the addon.
+#pragma once
+
+#include <napi.h>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace kontrast {
+
+// The kind of an entry in the call frame. src/torch/frame.ts holds the same numbers.
+enum class Kind : uint8_t {
+  Undefined = 0,  // argument left out: its default is used
+  Null = 1,
+  Tensor = 2,
+  Integer = 3,
+  Number = 4,
+  Boolean = 5,
+  BigInteger = 6,  // value holds the bits of an int64
+  String = 7,      // value is the index of an interned string
+  Complex = 8,     // value is the pool offset of the real part
+  Generator = 9,
+  // Strings that can mean more than themselves: apart, so that calls which need different overloads differ in kind.
+  TypeName = 10,
+  DeviceName = 11,
+  LayoutName = 12,
+  MemoryFormatName = 13,
+  EmptyList = 16,
+  TensorList = 17,
+  OptionalTensorList = 18,
+  IntegerList = 19,
+  NumberList = 20,
+  BooleanList = 21,
+  StringList = 22,
+};
+
+// Shared memory through which arguments and results cross the boundary; JavaScript sees it as typed arrays.
+struct CallFrame {
+  static constexpr size_t kEntries = 128;
+  uint8_t* kind = nullptr;
+  double* value = nullptr;
+  int32_t* length = nullptr;
+  int32_t* keyword = nullptr;
+  double* pool = nullptr;
+  size_t poolSize = 0;
+};
+
+// A string that JavaScript sent once, with what it can mean as an argument, worked out when first needed.
+struct InternedString {
+  std::string text;
+  std::optional<int64_t> scalarType;
+  std::optional<int64_t> layout;
+  std::optional<int64_t> memoryFormat;
+  std::optional<c10::Device> device;
+};
+
+// Tensors by integer handle: the slot's index in the low 32 bits, its generation above.
+class TensorTable {
+ public:
+  double add(at::Tensor tensor);
+  at::Tensor& at(double handle);
+  bool release(double handle, int64_t* trackedBytes);
+  // Notes that V8 should know of this tensor's bytes; returns them.
+  int64_t track(double handle);
+  size_t live() const { return live_; }
+
+ private:
+  struct Slot {
+    at::Tensor tensor;
+    uint32_t generation = 1;
+    int64_t trackedBytes = 0;
+  };
+  Slot* find(double handle);
+
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_;
+  size_t live_ = 0;
+};
+
+struct Overload {
+  c10::OperatorHandle handle;
+  const c10::FunctionSchema* schema;
+};
+
+enum class Converter : uint8_t;
+
+struct ArgumentPlan {
+  int32_t entry;  // index into the call frame, or -1 for the default
+  Converter converter;
+  int32_t repeat;  // how often a single number is repeated to make a list
+  c10::IValue fallback;
+};
+
+// How to run an operator for calls of one signature.
+struct CallPlan {
+  std::vector<uint8_t> kinds;
+  std::vector<int32_t> keywords;
+  const Overload* overload;
+  std::vector<ArgumentPlan> arguments;
+};
+
+struct Operator {
+  std::string name;
+  std::vector<Overload> overloads;
+  std::vector<std::unique_ptr<CallPlan>> plans;
+};
+
+struct Environment {
+  CallFrame frame;
+  TensorTable tensors;
+  std::vector<InternedString> strings;
+  std::vector<std::unique_ptr<Operator>> operators;
+  std::unordered_map<std::string, size_t> operatorIndex;
+  std::vector<std::optional<at::Generator>> generators;
+  std::vector<std::unique_ptr<c10::InferenceMode>> inferenceModes;
+  torch::jit::Stack stack;
+  Napi::FunctionReference makeError;
+  std::vector<Napi::Reference<Napi::ArrayBuffer>> frameBuffers;
+  Napi::Reference<Napi::ArrayBuffer> poolBuffer;
+  // References to JavaScript buffers whose tensors were freed, perhaps by another thread; dropped at the next call.
+  struct Graveyard {
+    std::mutex mutex;
+    std::vector<napi_ref> references;
+    bool closed = false;
+  };
+  std::shared_ptr<Graveyard> graveyard = std::make_shared<Graveyard>();
+  int64_t externalBytes = 0;  // change not yet told to V8
+};
+
+// Runs the body of an entry of the addon; whatever it throws becomes the JavaScript error that belongs to it.
+using Body = Napi::Value (*)(Environment&, const Napi::CallbackInfo&);
+void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (*entry)(const Napi::CallbackInfo&),
+            Environment& environment);
+[[noreturn]] void throwAsJavaScript(Napi::Env env, Environment& environment, const char* operatorName = nullptr);
+
+template <Body body>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  auto& environment = *static_cast<Environment*>(info.Data());
+  try {
+    return body(environment, info);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throwAsJavaScript(info.Env(), environment);
+  }
+}
+
+// Each topic adds its functions to the addon's exports.
+void defineOperators(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineDevices(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineRandom(Napi::Env env, Napi::Object exports, Environment& environment);
+
+}  // namespace kontrast

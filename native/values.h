@@ -1,0 +1,58 @@
+// Conversion between entries of the call frame and LibTorch's values, led by schema types.
+#pragma once
+
+#include "environment.h"
+
+#include <ATen/core/jit_type.h>
+
+#include <string>
+
+namespace kontrast {
+
+enum class Converter : uint8_t {
+  None,
+  Null,
+  Tensor,
+  WrappedNumber,
+  TensorList,
+  OptionalTensorList,
+  Integer,
+  Number,
+  Boolean,
+  Scalar,
+  Complex,
+  String,
+  ScalarType,
+  Layout,
+  MemoryFormat,
+  Device,
+  Generator,
+  IntegerList,
+  NumberList,
+  BooleanList,
+  ScalarList,
+  StringList,
+};
+
+struct Conversion {
+  Converter converter = Converter::None;
+  int cost = 0;
+  int32_t repeat = 0;
+};
+
+// The conversion of an entry of this kind to the argument's type; `Converter::None` where there is none.
+Conversion conversionFor(Kind kind, const c10::Argument& argument);
+
+c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan);
+
+// Writes results into the frame, one entry each.
+void writeResults(Environment& environment, torch::jit::Stack& stack);
+
+// Adds a string to the environment's table, as its last; says what kind of entry it makes.
+Kind intern(Environment& environment, const std::string& text);
+InternedString& interned(Environment& environment, double index);
+std::optional<int64_t> scalarTypeFromName(const std::string& name);
+std::string describe(Environment& environment, size_t entry);
+at::Generator& generatorAt(Environment& environment, double index);
+
+}  // namespace kontrast

@@ -1,0 +1,29 @@
+/** The memory of the call frame that JavaScript and the addon share. */
+import { native } from './native';
+
+const buffers = native.frame();
+
+/** What each entry is. */
+export const kinds = new Uint8Array(buffers.kind);
+/** Each entry's number, handle, interned string or offset into the pool. */
+export const values = new Float64Array(buffers.value);
+/** The same memory, for the bits of 64-bit integers. */
+export const valueBits = new BigInt64Array(buffers.value);
+/** How many items an entry's list has. */
+export const lengths = new Int32Array(buffers.length);
+/** Each entry's keyword: 0 for none, else an interned name. */
+export const keywords = new Int32Array(buffers.keyword);
+
+/** Items of lists; `values` is replaced by a larger array when a list does not fit. */
+export const pool = { values: new Float64Array(0) };
+
+/** Makes room for `length` items in the pool, keeping those that are there. */
+export function reservePool(length: number): void {
+  if (length <= pool.values.length) return;
+  const larger = new Float64Array(Math.max(length, 2 * pool.values.length, 65536));
+  larger.set(pool.values);
+  pool.values = larger;
+  native.setPool(larger.buffer);
+}
+
+reservePool(1);

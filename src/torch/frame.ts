@@ -1,0 +1,267 @@
+/** Arguments and results of operator calls: their way through the call frame. */
+import { argumentName } from './argument-names';
+import { DisposedError, InvalidArgumentError, TorchTypeError } from './errors';
+import { keywords, kinds, lengths, pool, reservePool, valueBits, values } from './frame-memory';
+import { TensorHandle } from './handle';
+import { native } from './native';
+import { adopt } from './scope';
+
+/** What an entry of the frame is; `Kind` in native/environment.h holds the same numbers. */
+export const enum Kind {
+  Undefined = 0,
+  Null = 1,
+  Tensor = 2,
+  Integer = 3,
+  Number = 4,
+  Boolean = 5,
+  BigInteger = 6,
+  Complex = 8,
+  Generator = 9,
+  EmptyList = 16,
+  TensorList = 17,
+  OptionalTensorList = 18,
+  IntegerList = 19,
+  NumberList = 20,
+  BooleanList = 21,
+  StringList = 22,
+}
+
+/** A random generator as the frame sees it. */
+export class GeneratorHandle {
+  /** @internal The index in the addon's table. */
+  readonly index: number;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+const wordSize = 2 ** 32;
+const internedStrings = new Map<string, number>();
+const internedKeywords = new Map<string, number>();
+let poolUsed = 0;
+
+let makeTensor: (handle: number) => TensorHandle = (handle) => new TensorHandle(handle);
+
+/** @internal Sets the class that results are made of: `Tensor`, which itself needs this file. */
+export function setTensorFactory(factory: (handle: number) => TensorHandle): void {
+  makeTensor = factory;
+}
+
+/** @internal A new tensor for a handle, under the scope that is open. */
+export function wrap(handle: number): TensorHandle {
+  const tensor = makeTensor(handle);
+  adopt(tensor);
+  return tensor;
+}
+
+function intern(text: string): number {
+  let code = internedStrings.get(text);
+  if (code === undefined) {
+    code = native.intern(text);
+    internedStrings.set(text, code);
+  }
+  return code;
+}
+
+function keywordIndex(name: string): number {
+  let index = internedKeywords.get(name);
+  if (index === undefined) {
+    index = intern(argumentName(name)) % wordSize;
+    internedKeywords.set(name, index);
+  }
+  return index;
+}
+
+function put(entry: number, kind: number, value: number): void {
+  kinds[entry] = kind;
+  values[entry] = value;
+}
+
+function takePool(count: number): number {
+  const offset = poolUsed;
+  poolUsed += count;
+  reservePool(poolUsed);
+  return offset;
+}
+
+/** Writes one argument into the frame. */
+function putArgument(entry: number, argument: unknown): void {
+  switch (typeof argument) {
+    case 'number':
+      put(entry, Number.isSafeInteger(argument) ? Kind.Integer : Kind.Number, argument);
+      return;
+    case 'undefined':
+      put(entry, Kind.Undefined, 0);
+      return;
+    case 'boolean':
+      put(entry, Kind.Boolean, argument ? 1 : 0);
+      return;
+    case 'string': {
+      const code = intern(argument);
+      put(entry, Math.floor(code / wordSize), code % wordSize);
+      return;
+    }
+    case 'bigint':
+      kinds[entry] = Kind.BigInteger;
+      valueBits[entry] = argument;
+      return;
+    case 'object':
+      putObject(entry, argument);
+      return;
+    default:
+      throw new TorchTypeError(`a ${typeof argument} is no argument for an operator`);
+  }
+}
+
+function putObject(entry: number, argument: object | null): void {
+  if (argument === null) put(entry, Kind.Null, 0);
+  else if (argument instanceof TensorHandle) put(entry, Kind.Tensor, argument.handle);
+  else if (Array.isArray(argument)) putList(entry, argument);
+  else if (ArrayBuffer.isView(argument)) putList(entry, Array.from(argument as unknown as ArrayLike<number>));
+  else if (argument instanceof GeneratorHandle) put(entry, Kind.Generator, argument.index);
+  else if (isComplex(argument)) {
+    const offset = takePool(2);
+    pool.values[offset] = argument.re;
+    pool.values[offset + 1] = argument.im;
+    put(entry, Kind.Complex, offset);
+  } else throw new TorchTypeError('an object is no argument for an operator, except as the last one, with keyword arguments');
+}
+
+function isComplex(value: object): value is { re: number; im: number } {
+  return 're' in value && 'im' in value;
+}
+
+function putList(entry: number, list: readonly unknown[]): void {
+  const count = list.length;
+  const offset = takePool(count);
+  lengths[entry] = count;
+  values[entry] = offset;
+  kinds[entry] = count === 0 ? Kind.EmptyList : fillPool(offset, list);
+}
+
+/** Writes the items of a list into the pool and says what they are. */
+function fillPool(offset: number, list: readonly unknown[]): Kind {
+  const items = pool.values;
+  const first: unknown = list[0];
+  let hasFraction = false;
+  let hasTensor = false;
+  let hasNull = false;
+  for (let i = 0; i < list.length; i++) {
+    const item: unknown = list[i];
+    if (item instanceof TensorHandle) {
+      if (item.handle === 0) throw new DisposedError(`item ${String(i)} of a list of tensors was disposed`);
+      items[offset + i] = item.handle;
+      hasTensor = true;
+    } else if (item === null || item === undefined) {
+      items[offset + i] = 0;
+      hasNull = true;
+    } else if (typeof item !== typeof first) {
+      throw new TorchTypeError(`a list mixes ${typeof first} and ${typeof item}`);
+    } else if (typeof item === 'number') {
+      items[offset + i] = item;
+      if (!Number.isSafeInteger(item)) hasFraction = true;
+    } else if (typeof item === 'boolean') {
+      items[offset + i] = item ? 1 : 0;
+    } else if (typeof item === 'string') {
+      items[offset + i] = intern(item) % wordSize;
+    } else if (typeof item === 'bigint') {
+      const number = Number(item);
+      if (BigInt(number) !== item) throw new InvalidArgumentError(`${String(item)} is too large for a list of integers`);
+      items[offset + i] = number;
+    } else throw new TorchTypeError(`a list of ${Array.isArray(item) ? 'lists' : 'objects'} is no argument for an operator`);
+  }
+  if (hasNull) {
+    if (!hasTensor && first !== null && first !== undefined) throw new TorchTypeError('a list mixes numbers and null');
+    return Kind.OptionalTensorList;
+  }
+  if (hasTensor) return Kind.TensorList;
+  if (typeof first === 'boolean') return Kind.BooleanList;
+  if (typeof first === 'string') return Kind.StringList;
+  return hasFraction ? Kind.NumberList : Kind.IntegerList;
+}
+
+/** Whether the last argument of a call holds keyword arguments. */
+function isOptions(argument: unknown): argument is Record<string, unknown> {
+  if (typeof argument !== 'object' || argument === null || argument instanceof TensorHandle) return false;
+  const prototype: unknown = Object.getPrototypeOf(argument);
+  return (prototype === Object.prototype || prototype === null) && !isComplex(argument);
+}
+
+/** The entry that follows those written so far, for keyword arguments. `requiresGrad` is ours, not the operator's. */
+function putOptions(entry: number, options: Record<string, unknown>): number {
+  for (const name in options) {
+    const argument = options[name];
+    if (argument === undefined || name === 'requiresGrad') continue;
+    putArgument(entry, argument);
+    keywords[entry] = keywordIndex(name);
+    entry++;
+  }
+  return entry;
+}
+
+function result(entry: number): unknown {
+  const value = values[entry]!;
+  const length = lengths[entry]!;
+  switch (kinds[entry] as Kind) {
+    case Kind.Tensor:
+      return wrap(value);
+    case Kind.Null:
+      return null;
+    case Kind.Boolean:
+      return value !== 0;
+    case Kind.BigInteger:
+      return valueBits[entry];
+    case Kind.Complex:
+      return { re: pool.values[value]!, im: pool.values[value + 1]! };
+    case Kind.OptionalTensorList:
+      return Array.from(pool.values.subarray(value, value + length), (handle) => (handle === 0 ? null : wrap(handle)));
+    case Kind.BooleanList:
+      return Array.from(pool.values.subarray(value, value + length), (item) => item !== 0);
+    case Kind.IntegerList:
+    case Kind.NumberList:
+      return Array.from(pool.values.subarray(value, value + length));
+    default:
+      return value;
+  }
+}
+
+/**
+ * Calls an operator: `self`, when given, is its first argument. A last argument that is a plain object holds keyword
+ * arguments. Gives nothing, one result, or an array of them.
+ */
+export function callOperator(operator: number, self: TensorHandle | undefined, given: ArrayLike<unknown>): unknown {
+  poolUsed = 0;
+  let entry = 0;
+  if (self !== undefined) {
+    kinds[0] = Kind.Tensor;
+    values[0] = self.handle;
+    keywords[0] = 0;
+    entry = 1;
+  }
+  let requiresGrad = false;
+  const last = given.length - 1;
+  if (last + entry >= kinds.length) throw new InvalidArgumentError('too many arguments');
+  for (let i = 0; i <= last; i++) {
+    const argument = given[i];
+    keywords[entry] = 0;
+    if (argument instanceof TensorHandle) put(entry++, Kind.Tensor, argument.handle);
+    else if (i === last && isOptions(argument)) {
+      entry = putOptions(entry, argument);
+      requiresGrad = argument.requiresGrad === true;
+    } else putArgument(entry++, argument);
+  }
+  const count = native.invoke(operator, entry);
+  if (count === 1) {
+    if (kinds[0] === Kind.Tensor) {
+      const tensor = wrap(values[0]!);
+      if (requiresGrad) native.setRequiresGrad(tensor.handle, true);
+      return tensor;
+    }
+    return result(0);
+  }
+  if (count === 0) return undefined;
+  const results: unknown[] = new Array(count);
+  for (let i = 0; i < count; i++) results[i] = result(i);
+  return results;
+}

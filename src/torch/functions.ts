@@ -1,0 +1,157 @@
+/** `torch`: LibTorch's operators as functions, and tensors from JavaScript's data. */
+import { InvalidArgumentError } from './errors';
+import { callOperator, wrap } from './frame';
+import { pool, reservePool } from './frame-memory';
+import type { TorchFunctions } from './functions.generated';
+import { camelCase, unpackNames } from './names';
+import { functionNames } from './names.generated';
+import { native } from './native';
+import { Tensor } from './tensor';
+import { dtypeCode, dtypeOfArray, flatten, type Element } from './typed-arrays';
+import type { Device, DType, NestedArray, TypedArray } from './types';
+
+/** Options of {@link FromData.tensor}. */
+export interface FromDataOptions {
+  /** Default: float32 for numbers, int64 for bigints, bool for booleans, the array's own for typed arrays. */
+  dtype?: DType;
+  /** Default: `'cpu'`. */
+  device?: Device;
+  /** Default: false. */
+  requiresGrad?: boolean;
+}
+
+/** Options of {@link FromData.fromTypedArray}. */
+export interface FromTypedArrayOptions extends FromDataOptions {
+  /** Whether the tensor gets memory of its own. Without, it shares the array's, and each sees what the other writes. Default: true. */
+  copy?: boolean;
+}
+
+/** Tensors from JavaScript's data. */
+export interface FromData {
+  /**
+   * A tensor from a number, nested arrays or a typed array.
+   *
+   * @throws InvalidArgumentError for ragged arrays, or arrays that mix kinds
+   */
+  tensor(data: NestedArray | TypedArray, options?: FromDataOptions): Tensor;
+  /**
+   * A tensor of this shape over a typed array's elements. A `Uint16Array` with dtype `'float16'` or `'bfloat16'` holds raw bits, a
+   * `Float32Array` with dtype `'complex64'` pairs.
+   *
+   * @throws InvalidArgumentError if the shape does not fit the array's length
+   */
+  fromTypedArray(array: TypedArray, shape?: readonly number[], options?: FromTypedArrayOptions): Tensor;
+  /** A tensor of this shape and dtype over a copy of raw bytes. */
+  fromBytes(bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor;
+}
+
+/** Everything under `torch`. */
+export type Torch = TorchFunctions & FromData;
+
+function fromMemory(
+  array: ArrayBufferView,
+  shape: readonly number[],
+  dtype: DType,
+  copy: boolean,
+): Tensor {
+  if (!(array.buffer instanceof ArrayBuffer)) {
+    throw new InvalidArgumentError('shared memory cannot back a tensor; copy it into an array of its own first');
+  }
+  reservePool(shape.length);
+  pool.values.set(shape);
+  return wrap(
+    native.fromBuffer(array.buffer, array.byteOffset, array.byteLength, dtypeCode(dtype), shape.length, !copy),
+  ) as Tensor;
+}
+
+const bitPatterns = new Set<DType>(['float16', 'bfloat16']);
+const complexOf = new Map<DType, DType>([
+  ['complex64', 'float32'],
+  ['complex128', 'float64'],
+]);
+
+/** Whether an array's memory can be taken as this dtype without conversion. */
+function holdsDType(array: TypedArray, dtype: DType): boolean {
+  const own = dtypeOfArray(array);
+  if (own === dtype) return true;
+  if (own === 'uint16' && bitPatterns.has(dtype)) return true;
+  if (own === 'uint8' && (dtype === 'bool' || dtype.startsWith('float8'))) return true;
+  return complexOf.get(dtype) === own;
+}
+
+function finish(made: Tensor, dtype: DType, options: FromDataOptions): Tensor {
+  const { device = 'cpu', requiresGrad = false } = options;
+  let tensor = made;
+  if (dtype !== made.dtype || device !== 'cpu') {
+    tensor = made.to({ dtype, device });
+    made.dispose();
+  }
+  return requiresGrad ? tensor.requiresGrad_() : tensor;
+}
+
+function fromTypedArray(array: TypedArray, shape?: readonly number[], options: FromTypedArrayOptions = {}): Tensor {
+  const own = dtypeOfArray(array);
+  const { dtype = own, copy = true } = options;
+  const direct = holdsDType(array, dtype);
+  if (!direct && !copy) {
+    throw new InvalidArgumentError(`an array of ${own} cannot back a tensor of ${dtype} without a copy`);
+  }
+  const sizes = shape ?? (complexOf.has(dtype) ? [array.length / 2] : [array.length]);
+  return finish(fromMemory(array, sizes, direct ? dtype : own, copy), dtype, options);
+}
+
+function tensor(data: NestedArray | TypedArray, options: FromDataOptions = {}): Tensor {
+  if (ArrayBuffer.isView(data)) return fromTypedArray(data, undefined, options);
+  const { shape, elements } = flatten(data);
+  const kind = typeof elements[0];
+  if (elements.some((element) => typeof element !== kind)) {
+    throw new InvalidArgumentError('the data mixes numbers, bigints and booleans');
+  }
+  const [array, own] = packElements(elements, options.dtype);
+  return finish(fromMemory(array, shape, own, true), options.dtype ?? own, options);
+}
+
+/** Elements in a typed array that loses nothing on the way to the wanted dtype, and the dtype of that array. */
+function packElements(elements: readonly Element[], wanted: DType | undefined): [TypedArray, DType] {
+  switch (typeof elements[0]) {
+    case 'bigint':
+      return [BigInt64Array.from(elements as readonly bigint[]), 'int64'];
+    case 'boolean':
+      return [Uint8Array.from(elements as readonly boolean[], Number), 'bool'];
+    default:
+      // Through float64 where float32 would round: 64-bit floats and integers beyond 2 ** 24.
+      return wanted === undefined || wanted === 'float32'
+        ? [Float32Array.from(elements as readonly number[]), 'float32']
+        : [Float64Array.from(elements as readonly number[]), 'float64'];
+  }
+}
+
+function attachOperators(): Record<string, unknown> {
+  const target: Record<string, unknown> = {};
+  for (const name of unpackNames(functionNames)) {
+    let index = -1;
+    target[camelCase(name)] = (...given: unknown[]): unknown => {
+      if (index < 0) index = native.operator(`aten::${name}`);
+      return callOperator(index, undefined, given);
+    };
+  }
+  return target;
+}
+
+const operators = attachOperators() as unknown as TorchFunctions;
+const { full } = operators;
+
+/**
+ * LibTorch's operators as functions, `torch.cat([a, b])`, with keyword arguments in a last options object:
+ * `torch.zeros([2, 3], { dtype: 'float64' })`.
+ *
+ * One deviation: `torch.full([2], 1)` makes float32 for every number, since JavaScript does not tell 1 from 1.0.
+ */
+export const torch: Torch = Object.assign(operators, {
+  tensor,
+  fromTypedArray,
+  fromBytes: (bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor =>
+    fromMemory(bytes, shape, dtype, true),
+  full: ((size, value, options = {}) =>
+    full(size, value, typeof value === 'number' && !options.dtype ? { ...options, dtype: 'float32' } : options)) as typeof full,
+});

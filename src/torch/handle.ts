@@ -1,0 +1,11 @@
+/** What the lower parts need to know of a tensor: its slot in the addon's table, and the scope that will free it. */
+export class TensorHandle {
+  /** @internal The slot in the addon's table; 0 once disposed. */
+  handle: number;
+  /** @internal The scope that frees this tensor when it ends; null when garbage collection does. */
+  owner: object | null = null;
+
+  constructor(handle: number) {
+    this.handle = handle;
+  }
+}

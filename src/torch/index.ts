@@ -1,0 +1,45 @@
+/** Tensors, operators, autograd and random numbers: LibTorch itself. */
+export {
+  autocast,
+  enableGrad,
+  grad,
+  inferenceMode,
+  isGradEnabled,
+  isInferenceMode,
+  noGrad,
+  type AutocastOptions,
+  type GradOptions,
+} from './autograd';
+export {
+  cuda,
+  getThreads,
+  libtorchBuild,
+  memory,
+  setThreads,
+  synchronize,
+  type LibTorchBuild,
+  type MemoryUse,
+} from './devices';
+export {
+  DisposedError,
+  DistributedError,
+  InvalidArgumentError,
+  KontrastError,
+  LinAlgError,
+  OutOfMemoryError,
+  TorchError,
+  TorchIndexError,
+  TorchNotImplementedError,
+  TorchTypeError,
+  TorchValueError,
+  type KontrastErrorOptions,
+} from './errors';
+export { torch, type FromData, type FromDataOptions, type FromTypedArrayOptions, type Torch } from './functions';
+export { slice, Slice, type IndexItem } from './indexing';
+export { hasOperator, operatorSchemas, ops, type OperatorNamespace, type RawOperator } from './operators';
+export { defaultGenerator, Generator, manualSeed, type GeneratorOptions } from './random';
+export { readSafetensors, writeSafetensors } from './safetensors';
+export { dispose, keep, scope, Scope } from './scope';
+export { joinStates, partOfState, type JsonObject, type JsonValue, type StateDict, type Stateful } from './state';
+export { isTensor, keepNew, Tensor, type BackwardOptions, type ToOptions } from './tensor';
+export type * from './types';

@@ -1,0 +1,153 @@
+/**
+ * The addon's functions, typed. This is the one file that names them and the one place where the addon's untyped exports
+ * become typed.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { locateLibTorch, type LibTorch } from '../libtorch/locate';
+import { errorFromNative, KontrastError, type NativeFailure } from './errors';
+
+/** A tensor in the addon's table. 0 is no tensor. */
+export type Handle = number;
+
+/** What the addon offers. Handles of disposed tensors raise `DisposedError`. */
+export interface Native {
+  setErrorFactory(factory: (failure: NativeFailure) => Error): void;
+
+  /** The memory of the call frame, one buffer an array. */
+  frame(): { kind: ArrayBuffer; value: ArrayBuffer; length: ArrayBuffer; keyword: ArrayBuffer };
+  /** Gives the addon the memory for items of lists. */
+  setPool(pool: ArrayBuffer): void;
+  /** The index of an operator: all overloads of `aten::add`, or one: `aten::add.Tensor`. */
+  operator(name: string): number;
+  hasOperator(name: string): boolean;
+  /** Keeps a string; gives `kind * 2 ** 32 + index`. */
+  intern(text: string): number;
+  /** Runs an operator on `count` entries of the frame; gives the number of results, which are in the frame. */
+  invoke(operator: number, count: number): number;
+  /** The schema of every operator that is registered, sorted. */
+  schemas(): string[];
+
+  release(handle: Handle): void;
+  /** Releases the handles that are the first `count` items of the pool. */
+  releaseMany(count: number): void;
+  track(handle: Handle): void;
+  alias(handle: Handle): Handle;
+  isDisposed(handle: Handle): boolean;
+  /** Leaves the sizes in the pool, gives how many. */
+  shape(handle: Handle): number;
+  strides(handle: Handle): number;
+  numel(handle: Handle): number;
+  dtype(handle: Handle): number;
+  device(handle: Handle): string;
+  isStrided(handle: Handle): boolean;
+  item(handle: Handle): number | bigint | boolean;
+  read(handle: Handle, widen: boolean): ArrayBuffer;
+  readAsync(handle: Handle, widen: boolean): Promise<ArrayBuffer>;
+  /** Makes a tensor from memory; its sizes are the first `dimensions` items of the pool. */
+  fromBuffer(
+    buffer: ArrayBuffer,
+    byteOffset: number,
+    byteLength: number,
+    dtype: number,
+    dimensions: number,
+    share: boolean,
+  ): Handle;
+  setData(handle: Handle, other: Handle): void;
+  isSame(a: Handle, b: Handle): boolean;
+  liveTensors(): number;
+
+  backward(
+    outputs: Handle[],
+    gradients: Handle[],
+    retainGraph: boolean | undefined,
+    createGraph: boolean,
+    inputs: Handle[],
+  ): void;
+  grad(
+    outputs: Handle[],
+    inputs: Handle[],
+    gradOutputs: Handle[],
+    retainGraph: boolean | undefined,
+    createGraph: boolean,
+    allowUnused: boolean,
+  ): Handle[];
+  requiresGrad(handle: Handle): boolean;
+  setRequiresGrad(handle: Handle, on: boolean): void;
+  isLeaf(handle: Handle): boolean;
+  gradientOf(handle: Handle): Handle;
+  setGradient(handle: Handle, gradient: Handle): void;
+  isGradEnabled(): boolean;
+  setGradEnabled(on: boolean): void;
+  enterInferenceMode(): void;
+  leaveInferenceMode(): void;
+  isInferenceMode(): boolean;
+  autocastState(device: string): [enabled: boolean, dtype: number];
+  enterAutocast(device: string, enabled: boolean, dtype: number): void;
+  leaveAutocast(device: string, enabled: boolean, dtype: number): void;
+
+  cudaDeviceCount(): number;
+  synchronize(device: string): void;
+  threads(): number;
+  setThreads(count: number): void;
+  build(): { version: string; cpuCapability: string; configuration: string; parallel: string };
+
+  manualSeed(seed: bigint): void;
+  newGenerator(device: string): number;
+  defaultGenerator(device: string): number;
+  releaseGenerator(generator: number): void;
+  seedGenerator(generator: number, seed: bigint): void;
+  initialSeed(generator: number): bigint;
+  generatorState(generator: number): Handle;
+  setGeneratorState(generator: number, state: Handle): void;
+}
+
+/** The folder of the compiled addon, beside `src` and `dist`. */
+const buildFolder = resolve(__dirname, '..', '..', 'build', 'Release');
+
+function requireAddon<T>(file: string): T {
+  const path = join(buildFolder, file);
+  if (!existsSync(path)) {
+    throw new KontrastError(
+      `kontrast's addon is not built: ${path} is missing. Run \`npm run setup\` in kontrast's folder.`,
+      { code: 'ADDON_MISSING' },
+    );
+  }
+  // eslint-disable-next-line @typescript-eslint/no-require-imports
+  return require(path) as T;
+}
+
+/** The libraries to open, in an order in which each finds what it needs already loaded. CUDA's kernels come last. */
+function librariesOf(libtorch: LibTorch): string[] {
+  if (process.platform === 'darwin') return ['libc10.dylib', 'libtorch_cpu.dylib'];
+  if (process.platform === 'win32') return ['c10.dll', 'torch_cpu.dll', 'c10_cuda.dll', 'torch_cuda.dll'];
+  const cuda = process.env.KONTRAST_CUDA === '0' ? [] : ['libc10_cuda.so', 'libtorch_cuda.so'];
+  const present = new Set(readdirSync(libtorch.lib));
+  return ['libc10.so', 'libtorch_cpu.so', ...cuda].filter((name) => present.has(name));
+}
+
+function load(): { native: Native; libtorch: LibTorch } {
+  const libtorch = locateLibTorch();
+  const loader = requireAddon<{ open(path: string): void }>('kontrast_loader.node');
+  for (const library of librariesOf(libtorch)) {
+    try {
+      loader.open(join(libtorch.lib, library));
+    } catch (error) {
+      throw new KontrastError(`LibTorch at ${libtorch.root} does not load: ${(error as Error).message}`, {
+        code: 'LIBTORCH_LOAD',
+        cause: error,
+      });
+    }
+  }
+  const addon = requireAddon<Native>('kontrast.node');
+  addon.setErrorFactory(errorFromNative);
+  return { native: addon, libtorch };
+}
+
+const loaded = load();
+
+/** The addon. */
+export const native: Native = loaded.native;
+
+/** The LibTorch that the addon runs on. */
+export const libtorch: LibTorch = loaded.libtorch;

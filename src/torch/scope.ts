@@ -1,0 +1,223 @@
+/** Who frees a tensor: the scope it was made in, `dispose()`, or garbage collection. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { InvalidArgumentError } from './errors';
+import { pool } from './frame-memory';
+import { TensorHandle } from './handle';
+import { native } from './native';
+
+const collected = new FinalizationRegistry<number>((handle) => {
+  native.release(handle);
+});
+
+const asyncScopes = new AsyncLocalStorage<Scope>();
+let openAsyncScopes = 0;
+let current: Scope | null = null;
+
+/** How many tensors may be made outside any scope before the event loop turns, until a warning says how to free them. */
+const unscopedLimit = 200_000;
+let unscopedSinceTurn = 0;
+let turnIsAwaited = false;
+let hasWarned = false;
+
+/** A region that frees the tensors made in it. Made by {@link scope}. */
+export class Scope {
+  /** @internal */
+  readonly tensors: TensorHandle[] = [];
+  /** @internal */
+  readonly parent: Scope | null;
+  private open = true;
+
+  /** @internal */
+  constructor(parent: Scope | null) {
+    this.parent = parent;
+  }
+
+  /** Whether tensors still join this scope. */
+  get isOpen(): boolean {
+    return this.open;
+  }
+
+  /** Frees every tensor made in this scope that was not kept. Doing so twice is harmless. */
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    if (current === this) current = openAncestor(this.parent);
+    let count = 0;
+    for (const tensor of this.tensors) {
+      if (tensor.owner !== this || tensor.handle === 0) continue;
+      if (count === pool.values.length) {
+        native.releaseMany(count);
+        count = 0;
+      }
+      pool.values[count++] = tensor.handle;
+      tensor.handle = 0;
+      tensor.owner = null;
+    }
+    if (count > 0) native.releaseMany(count);
+    this.tensors.length = 0;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function openAncestor(scope: Scope | null): Scope | null {
+  while (scope !== null && !scope.isOpen) scope = scope.parent;
+  return scope;
+}
+
+function scopeHere(): Scope | null {
+  if (current !== null) return current;
+  if (openAsyncScopes === 0) return null;
+  return openAncestor(asyncScopes.getStore() ?? null);
+}
+
+/** @internal Puts a new tensor under the scope that is open here, or under garbage collection. */
+export function adopt(tensor: TensorHandle): void {
+  const here = current ?? scopeHere();
+  if (here === null) collectLater(tensor);
+  else join(here, tensor);
+}
+
+function join(scope: Scope, tensor: TensorHandle): void {
+  tensor.owner = scope;
+  scope.tensors.push(tensor);
+}
+
+/** @internal Leaves a tensor to garbage collection. */
+export function collectLater(tensor: TensorHandle): void {
+  tensor.owner = null;
+  collected.register(tensor, tensor.handle, tensor);
+  native.track(tensor.handle);
+  countUnscoped();
+}
+
+// Garbage collection frees tensors only when the event loop turns, which a long synchronous loop never lets it do.
+function countUnscoped(): void {
+  unscopedSinceTurn++;
+  if (!turnIsAwaited) {
+    turnIsAwaited = true;
+    setImmediate(() => {
+      turnIsAwaited = false;
+      unscopedSinceTurn = 0;
+    }).unref();
+  }
+  if (unscopedSinceTurn === unscopedLimit && !hasWarned) {
+    hasWarned = true;
+    process.emitWarning(
+      `${String(unscopedLimit)} tensors were made outside any scope without a turn of the event loop, so none of them ` +
+        'could be freed. Wrap the body of the loop in scope(() => { ... }).',
+      { code: 'KONTRAST_UNSCOPED' },
+    );
+  }
+}
+
+/** @internal Frees one tensor now. */
+export function release(tensor: TensorHandle): void {
+  if (tensor.handle === 0) return;
+  const { handle } = tensor;
+  if (tensor.owner === null) collected.unregister(tensor);
+  tensor.handle = 0;
+  tensor.owner = null;
+  native.release(handle);
+}
+
+/** Calls `visit` with each tensor in a structure of arrays, plain objects and maps. */
+function visitTensors(value: unknown, visit: (tensor: TensorHandle) => void): void {
+  if (value instanceof TensorHandle) visit(value);
+  else if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
+    for (const item of value) visitTensors(item, visit);
+  } else if (typeof value === 'object' && value !== null) {
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype === Object.prototype || prototype === null) {
+      for (const item of Object.values(value)) visitTensors(item, visit);
+    }
+  }
+}
+
+function moveToParent(scope: Scope, value: unknown): void {
+  const parent = openAncestor(scope.parent);
+  visitTensors(value, (tensor) => {
+    if (tensor.owner !== scope) return;
+    if (parent === null) collectLater(tensor);
+    else join(parent, tensor);
+  });
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}
+
+/**
+ * Runs `body`, then frees every tensor that was made in it, save those in what it returns (a tensor, or arrays, plain
+ * objects and maps of them, which join the outer scope) and those given to {@link keep}. Freeing a tensor never frees what autograd needs.
+ *
+ * `body` may be async: its scope follows it across each `await`, apart from other tasks that run meanwhile, and ends when its
+ * promise settles.
+ *
+ * Without a callback, gives a scope to close by hand or by `using s = scope()`. That form is for synchronous code: it
+ * covers what runs between it and its end, so there must be no `await` in between.
+ */
+export function scope(): Scope;
+export function scope<T>(body: () => T): T;
+export function scope<T>(body?: () => T): T | Scope {
+  const opened = new Scope(scopeHere());
+  const outer = current;
+  if (body === undefined) {
+    current = opened;
+    return opened;
+  }
+  let result: T;
+  try {
+    result = asyncScopes.run(opened, () => {
+      current = opened;
+      return body();
+    });
+  } catch (error) {
+    current = outer;
+    opened.close();
+    throw error;
+  }
+  current = outer;
+  if (!isThenable(result)) {
+    moveToParent(opened, result);
+    opened.close();
+    return result;
+  }
+  openAsyncScopes++;
+  const settle = (): void => {
+    openAsyncScopes--;
+    opened.close();
+  };
+  return result.then(
+    (value) => {
+      moveToParent(opened, value);
+      settle();
+      return value;
+    },
+    (error: unknown) => {
+      settle();
+      throw error;
+    },
+  ) as T;
+}
+
+/**
+ * Takes tensors out of their scope: they live until `dispose()` or until garbage collection finds them unused.
+ *
+ * @param value - a tensor, or arrays, plain objects and maps of them
+ * @returns the same value
+ */
+export function keep<T>(value: T): T {
+  visitTensors(value, (tensor) => {
+    if (tensor.handle === 0) throw new InvalidArgumentError('a disposed tensor cannot be kept');
+    if (tensor.owner !== null) collectLater(tensor);
+  });
+  return value;
+}
+
+/** Frees tensors now: each a tensor, or arrays, plain objects and maps of them. Disposed ones are passed over. */
+export function dispose(...values: unknown[]): void {
+  visitTensors(values, release);
+}

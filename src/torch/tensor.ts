@@ -1,0 +1,298 @@
+import { inspect } from 'node:util';
+import { DisposedError, InvalidArgumentError, TorchError } from './errors';
+import { callOperator, setTensorFactory, wrap } from './frame';
+import { pool } from './frame-memory';
+import { TensorHandle } from './handle';
+import { indexTensor, type IndexItem } from './indexing';
+import { methodNames } from './names.generated';
+import { camelCase, unpackNames } from './names';
+import { native } from './native';
+import { formatTensor } from './format';
+import { collectLater, release } from './scope';
+import type { TensorMethods } from './tensor-methods.generated';
+import { dtypeNames, type Device, type DType, type MemoryFormat, type NestedArray, type TypedArray } from './types';
+import { nest, viewBuffer } from './typed-arrays';
+
+/** What {@link Tensor.backward} takes besides the gradient. */
+export interface BackwardOptions {
+  /** Keep the graph for another backward pass. Default: the value of `createGraph`. */
+  retainGraph?: boolean;
+  /** Record the backward pass itself, for gradients of gradients. Default: false. */
+  createGraph?: boolean;
+  /** Accumulate into these tensors only. Default: every leaf that took part. */
+  inputs?: readonly Tensor[];
+}
+
+/** What {@link Tensor.to} can change. */
+export interface ToOptions {
+  dtype?: DType;
+  device?: Device;
+  /** Let copies between pinned memory and a CUDA device run while other work goes on. Default: false. */
+  nonBlocking?: boolean;
+  /** Copy also when nothing changes. Default: false. */
+  copy?: boolean;
+  memoryFormat?: MemoryFormat;
+}
+
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type
+export interface Tensor extends TensorMethods {}
+
+/**
+ * A LibTorch tensor. Every operator of LibTorch whose first argument is a tensor is a method, named in camelCase, with
+ * keyword arguments in a last options object: `x.sum([1], { keepdim: true })`. Names that end in an underscore change the tensor in place.
+ *
+ * A tensor is freed by the {@link scope} that it was made in, by {@link Tensor.dispose}, or, outside any scope, by garbage collection.
+ */
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
+export class Tensor extends TensorHandle {
+  /** The size of each dimension. */
+  get shape(): readonly number[] {
+    const count = native.shape(this.handle);
+    return Array.from(pool.values.subarray(0, count));
+  }
+
+  /** The distance in elements between neighbours along each dimension. */
+  get strides(): readonly number[] {
+    const count = native.strides(this.handle);
+    return Array.from(pool.values.subarray(0, count));
+  }
+
+  /** How many dimensions there are. */
+  get ndim(): number {
+    return native.shape(this.handle);
+  }
+
+  /** The type of the elements. */
+  get dtype(): DType {
+    return dtypeNames[native.dtype(this.handle)]!;
+  }
+
+  /** Where the data lives. */
+  get device(): Device {
+    return native.device(this.handle) as Device;
+  }
+
+  /** How many elements there are. */
+  numel(): number {
+    return native.numel(this.handle);
+  }
+
+  /**
+   * The size of one dimension; negative ones count from the end.
+   *
+   * @throws InvalidArgumentError if there is no such dimension
+   */
+  sizeOf(dimension: number): number {
+    const { shape } = this;
+    const size = shape[dimension < 0 ? dimension + shape.length : dimension];
+    if (size === undefined) {
+      throw new InvalidArgumentError(`dimension ${String(dimension)} does not exist in shape [${shape.join(', ')}]`);
+    }
+    return size;
+  }
+
+  /** Whether gradients flow to this tensor. Setting it is for leaves: results of operators follow their inputs. */
+  get requiresGrad(): boolean {
+    return native.requiresGrad(this.handle);
+  }
+
+  set requiresGrad(on: boolean) {
+    native.setRequiresGrad(this.handle, on);
+  }
+
+  /** Sets {@link Tensor.requiresGrad} and gives this tensor back. */
+  requiresGrad_(on = true): this {
+    native.setRequiresGrad(this.handle, on);
+    return this;
+  }
+
+  /** Whether no operator made this tensor from others that need gradients. Gradients accumulate in leaves. */
+  get isLeaf(): boolean {
+    return native.isLeaf(this.handle);
+  }
+
+  /** The accumulated gradient, or null. Each reading gives a new handle. Set it to null to clear it. */
+  get grad(): Tensor | null {
+    const handle = native.gradientOf(this.handle);
+    return handle === 0 ? null : (wrap(handle) as Tensor);
+  }
+
+  set grad(gradient: Tensor | null) {
+    if (gradient?.handle === 0) throw new DisposedError('the gradient to set was disposed');
+    native.setGradient(this.handle, gradient === null ? 0 : gradient.handle);
+  }
+
+  /**
+   * Adds to each leaf's {@link Tensor.grad} the gradient of this tensor with respect to it.
+   *
+   * @param gradient - the gradient of something with respect to this tensor; may be left out for a single element, and is then 1
+   * @throws TorchError if this tensor has several elements and no gradient is given, or needs no gradient
+   */
+  backward(gradient?: Tensor, options: BackwardOptions = {}): void {
+    const { retainGraph, createGraph = false, inputs = [] } = options;
+    native.backward(
+      [this.handle],
+      gradient === undefined ? [] : [gradient.handle],
+      retainGraph,
+      createGraph,
+      inputs.map((input) => input.handle),
+    );
+  }
+
+  /** The same data, outside the graph. */
+  detach(): Tensor {
+    return callOperator(detachOperator(), this, []) as Tensor;
+  }
+
+  /**
+   * This tensor takes the other's storage, dtype and device, and stays the same variable: modules and optimisers that hold
+   * it see the new data.
+   */
+  setData(other: Tensor): void {
+    native.setData(this.handle, other.handle);
+  }
+
+  /** Whether both are handles of one tensor. */
+  isSame(other: Tensor): boolean {
+    return native.isSame(this.handle, other.handle);
+  }
+
+  /** Another dtype, another device, or both; itself, by a new handle, when nothing changes. */
+  to(target: DType | Device | Tensor | ToOptions, options: ToOptions = {}): Tensor {
+    if (target instanceof Tensor) return this.to({ dtype: target.dtype, device: target.device, ...options });
+    if (typeof target !== 'string') return callOperator(toOperator(), this, [{ ...target, ...options }]) as Tensor;
+    const isDType = (dtypeNames as readonly string[]).includes(target);
+    return callOperator(toOperator(), this, [{ ...options, [isDType ? 'dtype' : 'device']: target }]) as Tensor;
+  }
+
+  /**
+   * A copy of the elements, in row-major order. float16, bfloat16 and float8 are widened to `Float32Array`; bool is a `Uint8Array`
+   * of 0 and 1; int64 a `BigInt64Array`; complex numbers are pairs. The event loop stays free meanwhile.
+   */
+  async data(): Promise<TypedArray> {
+    const { dtype } = this;
+    return viewBuffer(await native.readAsync(this.handle, true), dtype);
+  }
+
+  /** As {@link Tensor.data}, at once. */
+  dataSync(): TypedArray {
+    return viewBuffer(native.read(this.handle, true), this.dtype);
+  }
+
+  /** A copy of the elements' bytes as they are, in row-major order. */
+  bytesSync(): Uint8Array {
+    return new Uint8Array(native.read(this.handle, false));
+  }
+
+  /** The only element, as a number; booleans are 0 or 1. The event loop stays free meanwhile. See {@link Tensor.itemSync}. */
+  async item(): Promise<number> {
+    this.checkSingle();
+    const { dtype } = this;
+    const [element] = viewBuffer(await native.readAsync(this.handle, true), dtype);
+    return toNumber(element!, dtype);
+  }
+
+  /**
+   * The only element, as a number; booleans are 0 or 1.
+   *
+   * @throws InvalidArgumentError if there is not exactly one element, or an int64 is not exact as a number (read it with `dataSync()`)
+   */
+  itemSync(): number {
+    this.checkSingle();
+    return toNumber(native.item(this.handle), this.dtype);
+  }
+
+  private checkSingle(): void {
+    if (this.numel() !== 1) {
+      throw new InvalidArgumentError(`item() needs one element, and the shape is [${this.shape.join(', ')}]`);
+    }
+  }
+
+  /** The elements as nested arrays, one level a dimension. */
+  async toArray(): Promise<NestedArray> {
+    const { shape, dtype } = this;
+    return nest(await this.data(), shape, dtype);
+  }
+
+  /** As {@link Tensor.toArray}, at once. */
+  toArraySync(): NestedArray {
+    return nest(this.dataSync(), this.shape, this.dtype);
+  }
+
+  /**
+   * A part of the tensor: a number takes one entry of a dimension, {@link slice} a range, null adds a dimension, `'...'` stands for the
+   * dimensions in between, a boolean tensor picks by mask and an integer tensor by position.
+   */
+  at(...index: IndexItem[]): Tensor {
+    return indexTensor(this, index);
+  }
+
+  /** Frees this handle now. Autograd and other handles keep what they need. */
+  dispose(): void {
+    release(this);
+  }
+
+  /** Whether this handle was freed. */
+  get isDisposed(): boolean {
+    return this.handle === 0;
+  }
+
+  [Symbol.dispose](): void {
+    release(this);
+  }
+
+  /** The elements as text, shortened in the middle when there are many. */
+  override toString(): string {
+    return formatTensor(this);
+  }
+
+  [inspect.custom](): string {
+    return formatTensor(this);
+  }
+}
+
+/** Whether a value is a tensor. */
+export function isTensor(value: unknown): value is Tensor {
+  return value instanceof Tensor;
+}
+
+/**
+ * A tensor that a scope never frees, as the base for subclasses: they pass the handle to `super` and call this.
+ *
+ * @internal
+ */
+export function keepNew(tensor: Tensor): void {
+  collectLater(tensor);
+}
+
+function toNumber(element: number | bigint | boolean, dtype: DType): number {
+  if (dtype.startsWith('complex')) throw new TorchError('a complex tensor has no single number; read it with dataSync()');
+  const number = Number(element);
+  if (typeof element === 'bigint' && BigInt(number) !== element) {
+    throw new InvalidArgumentError(`${String(element)} is not exact as a number; read it with dataSync()`);
+  }
+  return number;
+}
+
+function lazyOperator(name: string): () => number {
+  let index = -1;
+  return () => (index < 0 ? (index = native.operator(name)) : index);
+}
+
+const detachOperator = lazyOperator('aten::detach');
+const toOperator = lazyOperator('aten::to.dtype_layout');
+
+setTensorFactory((handle) => new Tensor(handle));
+
+for (const name of unpackNames(methodNames)) {
+  const method = camelCase(name);
+  if (method in Tensor.prototype) continue;
+  const operator = lazyOperator(`aten::${name}`);
+  Object.defineProperty(Tensor.prototype, method, {
+    value: function (this: Tensor, ...given: unknown[]): unknown {
+      return callOperator(operator(), this, given);
+    },
+    writable: true,
+    configurable: true,
+  });
+}
