@@ -2213,6 +2213,10 @@ export interface TensorMethods {
   resolveConj(): Tensor;
   /** `resolve_neg(Tensor(a) self) -> Tensor(a)` */
   resolveNeg(): Tensor;
+  /** `retain_grad(Tensor(a!) self) -> ()` */
+  retainGrad(): void;
+  /** `retains_grad(Tensor self) -> bool` */
+  retainsGrad(): boolean;
   /** `roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
   roll(shifts: number | readonly number[], dims?: number | readonly number[]): Tensor;
   /** `roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
