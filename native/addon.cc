@@ -12,6 +12,7 @@ void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (
 namespace {
 
 void closeEnvironment(Napi::Env, Environment* environment) {
+  c10::WarningUtils::set_warning_handler(nullptr);
   {
     const std::lock_guard<std::mutex> lock(environment->graveyard->mutex);
     environment->graveyard->closed = true;
@@ -19,9 +20,13 @@ void closeEnvironment(Napi::Env, Environment* environment) {
   delete environment;
 }
 
-// setErrorFactory(factory): how a failure { code, message, operator?, schemas? } becomes an error
-Napi::Value setErrorFactory(Environment& environment, const Napi::CallbackInfo& info) {
+// setHandlers(makeError, onWarning): how a failure { code, message, operator?, schemas? } becomes an error, and what is
+// done with LibTorch's warnings
+Napi::Value setHandlers(Environment& environment, const Napi::CallbackInfo& info) {
   environment.makeError = Napi::Persistent(info[0].As<Napi::Function>());
+  environment.onWarning = Napi::Persistent(info[1].As<Napi::Function>());
+  // Handlers belong to the thread, as does this environment.
+  c10::WarningUtils::set_warning_handler(&environment.warnings);
   return info.Env().Undefined();
 }
 
@@ -31,7 +36,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   // Index 0 stands for "no keyword" in the frame.
   environment.strings.push_back({});
   env.SetInstanceData<Environment, closeEnvironment>(owned.release());
-  define(env, exports, "setErrorFactory", guarded<setErrorFactory>, environment);
+  define(env, exports, "setHandlers", guarded<setHandlers>, environment);
   defineOperators(env, exports, environment);
   defineTensors(env, exports, environment);
   defineAutograd(env, exports, environment);

@@ -1,6 +1,8 @@
 // What one JavaScript environment (the main thread or a worker) owns inside the addon.
 #pragma once
 
+#include "direct.h"
+
 #include <napi.h>
 
 #include <ATen/core/Generator.h>
@@ -8,6 +10,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
 
 #include <cstdint>
 #include <memory>
@@ -108,12 +111,20 @@ struct CallPlan {
   std::vector<int32_t> keywords;
   const Overload* overload;
   std::vector<ArgumentPlan> arguments;
+  DirectCall direct;
 };
 
 struct Operator {
   std::string name;
   std::vector<Overload> overloads;
   std::vector<std::unique_ptr<CallPlan>> plans;
+};
+
+// LibTorch's warnings, kept until the call that led to them is over: JavaScript cannot run before.
+class WarningQueue : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning& warning) override { pending.push_back(warning.msg()); }
+  std::vector<std::string> pending;
 };
 
 struct Environment {
@@ -126,6 +137,8 @@ struct Environment {
   std::vector<std::unique_ptr<c10::InferenceMode>> inferenceModes;
   torch::jit::Stack stack;
   Napi::FunctionReference makeError;
+  Napi::FunctionReference onWarning;
+  WarningQueue warnings;
   std::vector<Napi::Reference<Napi::ArrayBuffer>> frameBuffers;
   Napi::Reference<Napi::ArrayBuffer> poolBuffer;
   // References to JavaScript buffers whose tensors were freed, perhaps by another thread; dropped at the next call.
@@ -144,11 +157,15 @@ void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (
             Environment& environment);
 [[noreturn]] void throwAsJavaScript(Napi::Env env, Environment& environment, const char* operatorName = nullptr);
 
+void emitWarnings(Environment& environment);
+
 template <Body body>
 Napi::Value guarded(const Napi::CallbackInfo& info) {
   auto& environment = *static_cast<Environment*>(info.Data());
   try {
-    return body(environment, info);
+    const auto result = body(environment, info);
+    if (!environment.warnings.pending.empty()) emitWarnings(environment);
+    return result;
   } catch (const Napi::Error&) {
     throw;
   } catch (...) {

@@ -76,4 +76,10 @@ void throwAsJavaScript(Napi::Env env, Environment& environment, const char* oper
   throw Napi::Error(env, error);
 }
 
+void emitWarnings(Environment& environment) {
+  std::vector<std::string> messages;
+  messages.swap(environment.warnings.pending);
+  for (const auto& message : messages) environment.onWarning.Call({Napi::String::New(environment.onWarning.Env(), message)});
+}
+
 }  // namespace kontrast

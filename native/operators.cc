@@ -135,6 +135,14 @@ Match match(Environment& environment, const Overload& overload, size_t count, Ca
   throw Failure("NO_OVERLOAD", message.str(), std::move(schemas));
 }
 
+// Direct calls take tensors and scalars as they are: a number in a tensor's place needs a boxed call.
+bool canCallDirectly(const CallPlan& plan) {
+  return std::all_of(plan.arguments.begin(), plan.arguments.end(), [](const ArgumentPlan& argument) {
+    if (argument.entry < 0) return argument.fallback.isScalar();
+    return argument.converter == Converter::Tensor || argument.converter == Converter::Scalar;
+  });
+}
+
 std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op, size_t count) {
   const Overload* best = nullptr;
   int bestCost = std::numeric_limits<int>::max();
@@ -154,6 +162,7 @@ std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op,
   plan->kinds.assign(environment.frame.kind, environment.frame.kind + count);
   plan->keywords.assign(environment.frame.keyword, environment.frame.keyword + count);
   match(environment, *best, count, plan.get());
+  if (canCallDirectly(*plan)) plan->direct = directCallFor(best->handle);
   return plan;
 }
 
@@ -166,6 +175,30 @@ const CallPlan& planFor(Environment& environment, Operator& op, size_t count) {
   }
   op.plans.push_back(makePlan(environment, op, count));
   return *op.plans.back();
+}
+
+at::Tensor callDirectly(Environment& environment, const CallPlan& plan) {
+  const auto& arguments = plan.arguments;
+  const auto tensor = [&](size_t i) -> const at::Tensor& { return toTensor(environment, arguments[i]); };
+  const auto scalar = [&](size_t i) { return toScalar(environment, arguments[i]); };
+  if (const auto* call = std::get_if<BinaryScalar>(&plan.direct)) return call->call(tensor(0), tensor(1), scalar(2));
+  if (const auto* call = std::get_if<Binary>(&plan.direct)) return call->call(tensor(0), tensor(1));
+  if (const auto* call = std::get_if<Unary>(&plan.direct)) return call->call(tensor(0));
+  if (const auto* call = std::get_if<UnaryScalar>(&plan.direct)) return call->call(tensor(0), scalar(1));
+  return std::get<UnaryScalars>(plan.direct).call(tensor(0), scalar(1), scalar(2));
+}
+
+size_t callBoxed(Environment& environment, const CallPlan& plan) {
+  // The stack's memory is kept from call to call; it is taken out of the environment in case a call leads to another.
+  torch::jit::Stack stack = std::move(environment.stack);
+  stack.clear();
+  for (const auto& argument : plan.arguments) stack.push_back(toIValue(environment, argument));
+  plan.overload->handle.callBoxed(&stack);
+  writeResults(environment, stack);
+  const auto results = stack.size();
+  stack.clear();
+  environment.stack = std::move(stack);
+  return results;
 }
 
 // invoke(operator, count): runs the operator on the entries in the frame, leaves its results there, returns how many.
@@ -181,32 +214,29 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   napi_get_value_uint32(env, arguments[0], &index);
   napi_get_value_uint32(env, arguments[1], &count);
   const char* name = nullptr;
-  torch::jit::Stack stack = std::move(environment.stack);
-  stack.clear();
   napi_value result = nullptr;
   try {
     auto& op = *environment.operators.at(index);
     name = op.name.c_str();
     if (count > CallFrame::kEntries) throw Failure("INVALID_ARGUMENT", "too many arguments");
     const auto& plan = planFor(environment, op, count);
-    for (const auto& argument : plan.arguments) stack.push_back(toIValue(environment, argument));
-    plan.overload->handle.callBoxed(&stack);
-    writeResults(environment, stack);
-    const auto results = static_cast<uint32_t>(stack.size());
-    stack.clear();
-    environment.stack = std::move(stack);
-    napi_create_uint32(env, results, &result);
-    return result;
+    size_t results = 1;
+    if (std::holds_alternative<std::monostate>(plan.direct)) {
+      results = callBoxed(environment, plan);
+    } else {
+      auto tensor = callDirectly(environment, plan);
+      writeTensor(environment, std::move(tensor));
+    }
+    if (!environment.warnings.pending.empty()) emitWarnings(environment);
+    napi_create_uint32(env, static_cast<uint32_t>(results), &result);
   } catch (...) {
-    stack.clear();
-    environment.stack = std::move(stack);
     try {
       throwAsJavaScript(env, environment, name);
     } catch (const Napi::Error& error) {
       error.ThrowAsJavaScriptException();
     }
-    return nullptr;
   }
+  return result;
 }
 
 // operator(name) -> index

@@ -51,6 +51,26 @@ const std::unordered_map<std::string, c10::ScalarType>& scalarTypes() {
       {"uint16", c10::ScalarType::UInt16},
       {"uint32", c10::ScalarType::UInt32},
       {"uint64", c10::ScalarType::UInt64},
+      {"bits1x8", c10::ScalarType::Bits1x8},
+      {"bits2x4", c10::ScalarType::Bits2x4},
+      {"bits4x2", c10::ScalarType::Bits4x2},
+      {"bits8", c10::ScalarType::Bits8},
+      {"bits16", c10::ScalarType::Bits16},
+      {"uint1", c10::ScalarType::UInt1},
+      {"uint2", c10::ScalarType::UInt2},
+      {"uint3", c10::ScalarType::UInt3},
+      {"uint4", c10::ScalarType::UInt4},
+      {"uint5", c10::ScalarType::UInt5},
+      {"uint6", c10::ScalarType::UInt6},
+      {"uint7", c10::ScalarType::UInt7},
+      {"int1", c10::ScalarType::Int1},
+      {"int2", c10::ScalarType::Int2},
+      {"int3", c10::ScalarType::Int3},
+      {"int4", c10::ScalarType::Int4},
+      {"int5", c10::ScalarType::Int5},
+      {"int6", c10::ScalarType::Int6},
+      {"int7", c10::ScalarType::Int7},
+      {"float4_e2m1fn_x2", c10::ScalarType::Float4_e2m1fn_x2},
   };
   return table;
 }
@@ -63,6 +83,7 @@ std::optional<int64_t> layoutFromName(const std::string& name) {
   if (name == "sparse_bsr") return static_cast<int64_t>(c10::kSparseBsr);
   if (name == "sparse_bsc") return static_cast<int64_t>(c10::kSparseBsc);
   if (name == "mkldnn") return static_cast<int64_t>(c10::kMkldnn);
+  if (name == "jagged") return static_cast<int64_t>(c10::kJagged);
   return std::nullopt;
 }
 
@@ -407,6 +428,20 @@ c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan) {
       break;
   }
   throw Failure("TYPE", "an argument could not be converted");
+}
+
+const at::Tensor& toTensor(Environment& environment, const ArgumentPlan& plan) {
+  return environment.tensors.at(environment.frame.value[plan.entry]);
+}
+
+c10::Scalar toScalar(Environment& environment, const ArgumentPlan& plan) {
+  return plan.entry < 0 ? plan.fallback.toScalar() : scalarAt(environment.frame, plan.entry);
+}
+
+void writeTensor(Environment& environment, at::Tensor tensor) {
+  auto& frame = environment.frame;
+  frame.kind[0] = static_cast<uint8_t>(Kind::Tensor);
+  frame.value[0] = environment.tensors.add(std::move(tensor));
 }
 
 void writeResults(Environment& environment, torch::jit::Stack& stack) {

@@ -45,6 +45,13 @@ Conversion conversionFor(Kind kind, const c10::Argument& argument);
 
 c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan);
 
+// The two kinds of arguments of direct calls.
+const at::Tensor& toTensor(Environment& environment, const ArgumentPlan& plan);
+c10::Scalar toScalar(Environment& environment, const ArgumentPlan& plan);
+
+// Writes one tensor as the only result.
+void writeTensor(Environment& environment, at::Tensor tensor);
+
 // Writes results into the frame, one entry each.
 void writeResults(Environment& environment, torch::jit::Stack& stack);
 

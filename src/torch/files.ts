@@ -4,6 +4,7 @@
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { KontrastError } from './errors';
 
 /** One write call moves at most this many bytes: Linux itself stops at 2 GiB. */
 const WRITE_LIMIT = 1 << 30;
@@ -12,7 +13,7 @@ const TEMPORARY_SUFFIX = '.tmp';
 
 /** Writes all of `bytes` at the file's current position. */
 export function writeFully(file: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.byteLength; ) {
+  for (let done = 0; done < bytes.byteLength;) {
     done += fs.writeSync(file, bytes, done, Math.min(bytes.byteLength - done, WRITE_LIMIT));
   }
 }
@@ -39,12 +40,13 @@ function syncFolder(folder: string): void {
  *
  * @param target The file's name; its folder must exist.
  * @param content The whole content, or a function that writes it to an open file descriptor.
- * @throws The operating system's error; the target is then unchanged and the temporary file gone.
+ * @throws {KontrastError} code `FILE_WRITE` when the system refuses (no space, no permission, no folder); what `content` throws
+ *   otherwise. The target is then unchanged and the temporary file gone.
  */
 export function writeFileAtomic(target: string, content: string | Uint8Array | ((file: number) => void)): void {
   const temporary = `${target}.${process.pid}${TEMPORARY_SUFFIX}`;
-  const file = fs.openSync(temporary, 'w');
   try {
+    const file = fs.openSync(temporary, 'w');
     try {
       if (typeof content === 'function') content(file);
       else writeFully(file, typeof content === 'string' ? Buffer.from(content) : content);
@@ -55,7 +57,11 @@ export function writeFileAtomic(target: string, content: string | Uint8Array | (
     fs.renameSync(temporary, target);
   } catch (error) {
     fs.rmSync(temporary, { force: true });
-    throw error;
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    throw new KontrastError(`cannot write '${target}': ${(error as Error).message}`, {
+      code: 'FILE_WRITE',
+      cause: error,
+    });
   }
   syncFolder(path.dirname(target));
 }

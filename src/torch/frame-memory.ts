@@ -3,16 +3,19 @@ import { native } from './native';
 
 const buffers = native.frame();
 
-/** What each entry is. */
-export const kinds = new Uint8Array(buffers.kind);
-/** Each entry's number, handle, interned string or offset into the pool. */
-export const values = new Float64Array(buffers.value);
-/** The same memory, for the bits of 64-bit integers. */
-export const valueBits = new BigInt64Array(buffers.value);
-/** How many items an entry's list has. */
-export const lengths = new Int32Array(buffers.length);
-/** Each entry's keyword: 0 for none, else an interned name. */
-export const keywords = new Int32Array(buffers.keyword);
+/** The arrays of the call frame, one place an argument or result. */
+export const frame = {
+  /** What each entry is. */
+  kinds: new Uint8Array(buffers.kind),
+  /** Each entry's number, handle, interned string or offset into the pool. */
+  values: new Float64Array(buffers.value),
+  /** The same memory, for the bits of 64-bit integers. */
+  valueBits: new BigInt64Array(buffers.value),
+  /** How many items an entry's list has. */
+  lengths: new Int32Array(buffers.length),
+  /** Each entry's keyword: 0 for none, else an interned name. */
+  keywords: new Int32Array(buffers.keyword),
+};
 
 /** Items of lists; `values` is replaced by a larger array when a list does not fit. */
 export const pool = { values: new Float64Array(0) };

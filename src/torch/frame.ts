@@ -1,7 +1,7 @@
 /** Arguments and results of operator calls: their way through the call frame. */
 import { argumentName } from './argument-names';
 import { DisposedError, InvalidArgumentError, TorchTypeError } from './errors';
-import { keywords, kinds, lengths, pool, reservePool, valueBits, values } from './frame-memory';
+import { frame, pool, reservePool } from './frame-memory';
 import { TensorHandle } from './handle';
 import { native } from './native';
 import { adopt } from './scope';
@@ -35,6 +35,10 @@ export class GeneratorHandle {
     this.index = index;
   }
 }
+
+// Names of this module's own: a call reads each of them several times.
+const { invoke } = native;
+const { keywords, kinds, lengths, valueBits, values } = frame;
 
 const wordSize = 2 ** 32;
 const internedStrings = new Map<string, number>();
@@ -125,7 +129,10 @@ function putObject(entry: number, argument: object | null): void {
     pool.values[offset] = argument.re;
     pool.values[offset + 1] = argument.im;
     put(entry, Kind.Complex, offset);
-  } else throw new TorchTypeError('an object is no argument for an operator, except as the last one, with keyword arguments');
+  } else
+    throw new TorchTypeError(
+      'an object is no argument for an operator, except as the last one, with keyword arguments',
+    );
 }
 
 function isComplex(value: object): value is { re: number; im: number } {
@@ -167,9 +174,11 @@ function fillPool(offset: number, list: readonly unknown[]): Kind {
       items[offset + i] = intern(item) % wordSize;
     } else if (typeof item === 'bigint') {
       const number = Number(item);
-      if (BigInt(number) !== item) throw new InvalidArgumentError(`${String(item)} is too large for a list of integers`);
+      if (BigInt(number) !== item)
+        throw new InvalidArgumentError(`${String(item)} is too large for a list of integers`);
       items[offset + i] = number;
-    } else throw new TorchTypeError(`a list of ${Array.isArray(item) ? 'lists' : 'objects'} is no argument for an operator`);
+    } else
+      throw new TorchTypeError(`a list of ${Array.isArray(item) ? 'lists' : 'objects'} is no argument for an operator`);
   }
   if (hasNull) {
     if (!hasTensor && first !== null && first !== undefined) throw new TorchTypeError('a list mixes numbers and null');
@@ -251,17 +260,35 @@ export function callOperator(operator: number, self: TensorHandle | undefined, g
       requiresGrad = argument.requiresGrad === true;
     } else putArgument(entry++, argument);
   }
-  const count = native.invoke(operator, entry);
-  if (count === 1) {
-    if (kinds[0] === Kind.Tensor) {
-      const tensor = wrap(values[0]!);
-      if (requiresGrad) native.setRequiresGrad(tensor.handle, true);
-      return tensor;
-    }
-    return result(0);
-  }
+  const count = invoke(operator, entry);
+  if (count !== 1 || kinds[0] !== (Kind.Tensor as number)) return results(count);
+  const tensor = wrap(values[0]!);
+  if (requiresGrad) native.setRequiresGrad(tensor.handle, true);
+  return tensor;
+}
+
+/** Nothing, one result, or an array of them. */
+function results(count: number): unknown {
   if (count === 0) return undefined;
-  const results: unknown[] = new Array(count);
-  for (let i = 0; i < count; i++) results[i] = result(i);
-  return results;
+  if (count === 1) return result(0);
+  return Array.from({ length: count }, (_, entry) => result(entry));
+}
+
+/**
+ * As {@link callOperator}, for a method's call without arguments (`argument` undefined) or with one that is a tensor: most
+ * calls are one of these, and each step that they need not take is a noticeable part of what a small operator costs.
+ */
+export function callPlainly(operator: number, self: TensorHandle, argument: TensorHandle | undefined): unknown {
+  kinds[0] = Kind.Tensor;
+  values[0] = self.handle;
+  keywords[0] = 0;
+  let count: number;
+  if (argument === undefined) count = invoke(operator, 1);
+  else {
+    kinds[1] = Kind.Tensor;
+    values[1] = argument.handle;
+    keywords[1] = 0;
+    count = invoke(operator, 2);
+  }
+  return count === 1 && kinds[0] === (Kind.Tensor as number) ? wrap(values[0]!) : results(count);
 }

@@ -48,12 +48,7 @@ export interface FromData {
 /** Everything under `torch`. */
 export type Torch = TorchFunctions & FromData;
 
-function fromMemory(
-  array: ArrayBufferView,
-  shape: readonly number[],
-  dtype: DType,
-  copy: boolean,
-): Tensor {
+function fromMemory(array: ArrayBufferView, shape: readonly number[], dtype: DType, copy: boolean): Tensor {
   if (!(array.buffer instanceof ArrayBuffer)) {
     throw new InvalidArgumentError('shared memory cannot back a tensor; copy it into an array of its own first');
   }
@@ -153,5 +148,9 @@ export const torch: Torch = Object.assign(operators, {
   fromBytes: (bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor =>
     fromMemory(bytes, shape, dtype, true),
   full: ((size, value, options = {}) =>
-    full(size, value, typeof value === 'number' && !options.dtype ? { ...options, dtype: 'float32' } : options)) as typeof full,
+    full(
+      size,
+      value,
+      typeof value === 'number' && !options.dtype ? { ...options, dtype: 'float32' } : options,
+    )) as typeof full,
 });

@@ -32,9 +32,12 @@ export function indexTensor(tensor: Tensor, index: readonly IndexItem[]): Tensor
   const taken = index.reduce<number>((sum, item) => sum + dimensionsTaken(item), 0);
   const { ndim } = tensor;
   if (taken > ndim) {
-    throw new TorchIndexError(`an index of ${String(taken)} dimensions does not fit shape [${tensor.shape.join(', ')}]`, {
-      code: 'INDEX',
-    });
+    throw new TorchIndexError(
+      `an index of ${String(taken)} dimensions does not fit shape [${tensor.shape.join(', ')}]`,
+      {
+        code: 'INDEX',
+      },
+    );
   }
   let result = tensor;
   let dimension = 0;

@@ -12,7 +12,8 @@ export type Handle = number;
 
 /** What the addon offers. Handles of disposed tensors raise `DisposedError`. */
 export interface Native {
-  setErrorFactory(factory: (failure: NativeFailure) => Error): void;
+  /** How failures become errors, and what is done with LibTorch's warnings. */
+  setHandlers(makeError: (failure: NativeFailure) => Error, onWarning: (message: string) => void): void;
 
   /** The memory of the call frame, one buffer an array. */
   frame(): { kind: ArrayBuffer; value: ArrayBuffer; length: ArrayBuffer; keyword: ArrayBuffer };
@@ -140,7 +141,9 @@ function load(): { native: Native; libtorch: LibTorch } {
     }
   }
   const addon = requireAddon<Native>('kontrast.node');
-  addon.setErrorFactory(errorFromNative);
+  addon.setHandlers(errorFromNative, (message) => {
+    process.emitWarning(message, { type: 'LibTorchWarning', code: 'LIBTORCH' });
+  });
   return { native: addon, libtorch };
 }
 

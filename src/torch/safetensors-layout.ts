@@ -95,7 +95,8 @@ export function planSafetensors(
   const layout: TensorLayout[] = [];
   let end = 0;
   for (const tensor of known) {
-    if (tensor.name === METADATA) throw formatError(`a tensor cannot be named '${METADATA}': the format keeps that name`);
+    if (tensor.name === METADATA)
+      throw formatError(`a tensor cannot be named '${METADATA}': the format keeps that name`);
     if (header.has(tensor.name)) throw formatError(`two tensors are named '${tensor.name}': names must differ`);
     const begin = end;
     end += tensor.shape.reduce((product, size) => product * size, tensor.itemSize);
@@ -109,7 +110,9 @@ export function planSafetensors(
     });
   }
   // Written by hand: an object would lose the name `__proto__` and put names that look like numbers first.
-  const json = Buffer.from(`{${[...header].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`);
+  const json = Buffer.from(
+    `{${[...header].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`,
+  );
   const padded = Math.ceil(json.byteLength / 8) * 8;
   const bytes = Buffer.alloc(LENGTH_BYTES + padded, ' ');
   bytes.writeBigUInt64LE(BigInt(padded), 0);
@@ -189,7 +192,9 @@ export function readLayout(path: string, file: number): SafetensorsLayout {
     const { dtype, shape, data_offsets: offsets } = entry;
     const known = typeof dtype === 'string' ? BY_FORMAT_NAME.get(dtype) : undefined;
     if (known === undefined) {
-      throw damaged(`tensor '${name}' has the unknown dtype ${JSON.stringify(dtype)} (known: ${[...BY_FORMAT_NAME.keys()].join(', ')})`);
+      throw damaged(
+        `tensor '${name}' has the unknown dtype ${JSON.stringify(dtype)} (known: ${[...BY_FORMAT_NAME.keys()].join(', ')})`,
+      );
     }
     if (!isSizes(shape)) throw damaged(`tensor '${name}' has the bad shape ${JSON.stringify(shape)}`);
     if (!isSizes(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!) {
@@ -224,9 +229,12 @@ export function readLayout(path: string, file: number): SafetensorsLayout {
 /** Reads exactly `length` bytes at `position`; the caller has checked that the file is long enough. */
 export function readBytes(file: number, position: number, length: number): Buffer {
   const bytes = Buffer.allocUnsafe(length);
-  for (let done = 0; done < length; ) {
+  for (let done = 0; done < length;) {
     const count = fs.readSync(file, bytes, done, Math.min(length - done, 1 << 30), position + done);
-    if (count === 0) throw formatError(`the file ended after ${position + done} bytes while it was read: did another process change it?`);
+    if (count === 0)
+      throw formatError(
+        `the file ended after ${position + done} bytes while it was read: did another process change it?`,
+      );
     done += count;
   }
   return bytes;

@@ -13,7 +13,7 @@ const asyncScopes = new AsyncLocalStorage<Scope>();
 let openAsyncScopes = 0;
 let current: Scope | null = null;
 
-/** How many tensors may be made outside any scope before the event loop turns, until a warning says how to free them. */
+/** How many tensors may be left outside any scope before the event loop turns, until a warning says how to free them. */
 const unscopedLimit = 200_000;
 let unscopedSinceTurn = 0;
 let turnIsAwaited = false;
@@ -106,7 +106,7 @@ function countUnscoped(): void {
   if (unscopedSinceTurn === unscopedLimit && !hasWarned) {
     hasWarned = true;
     process.emitWarning(
-      `${String(unscopedLimit)} tensors were made outside any scope without a turn of the event loop, so none of them ` +
+      `${String(unscopedLimit)} tensors were left outside any scope without a turn of the event loop, so none of them ` +
         'could be freed. Wrap the body of the loop in scope(() => { ... }).',
       { code: 'KONTRAST_UNSCOPED' },
     );
@@ -117,7 +117,10 @@ function countUnscoped(): void {
 export function release(tensor: TensorHandle): void {
   if (tensor.handle === 0) return;
   const { handle } = tensor;
-  if (tensor.owner === null) collected.unregister(tensor);
+  if (tensor.owner === null) {
+    collected.unregister(tensor);
+    unscopedSinceTurn--;
+  }
   tensor.handle = 0;
   tensor.owner = null;
   native.release(handle);

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { DisposedError, InvalidArgumentError, TorchError } from './errors';
-import { callOperator, setTensorFactory, wrap } from './frame';
+import { callOperator, callPlainly, setTensorFactory, wrap } from './frame';
 import { pool } from './frame-memory';
 import { TensorHandle } from './handle';
 import { indexTensor, type IndexItem } from './indexing';
@@ -266,7 +266,8 @@ export function keepNew(tensor: Tensor): void {
 }
 
 function toNumber(element: number | bigint | boolean, dtype: DType): number {
-  if (dtype.startsWith('complex')) throw new TorchError('a complex tensor has no single number; read it with dataSync()');
+  if (dtype.startsWith('complex'))
+    throw new TorchError('a complex tensor has no single number; read it with dataSync()');
   const number = Number(element);
   if (typeof element === 'bigint' && BigInt(number) !== element) {
     throw new InvalidArgumentError(`${String(element)} is not exact as a number; read it with dataSync()`);
@@ -287,10 +288,14 @@ setTensorFactory((handle) => new Tensor(handle));
 for (const name of unpackNames(methodNames)) {
   const method = camelCase(name);
   if (method in Tensor.prototype) continue;
-  const operator = lazyOperator(`aten::${name}`);
+  let index = -1;
   Object.defineProperty(Tensor.prototype, method, {
     value: function (this: Tensor, ...given: unknown[]): unknown {
-      return callOperator(operator(), this, given);
+      if (index < 0) index = native.operator(`aten::${name}`);
+      if (given.length === 0) return callPlainly(index, this, undefined);
+      const [argument] = given;
+      if (given.length === 1 && argument instanceof TensorHandle) return callPlainly(index, this, argument);
+      return callOperator(index, this, given);
     },
     writable: true,
     configurable: true,

@@ -70,7 +70,9 @@ export function nest(flat: TypedArray, shape: readonly number[], dtype: DType): 
   const element = (index: number): Element => (dtype === 'bool' ? flat[index] !== 0 : flat[index]!);
   let next = 0;
   const level = (dimension: number): NestedArray =>
-    dimension === sizes.length ? element(next++) : Array.from({ length: sizes[dimension]! }, () => level(dimension + 1));
+    dimension === sizes.length
+      ? element(next++)
+      : Array.from({ length: sizes[dimension]! }, () => level(dimension + 1));
   return level(0);
 }
 
