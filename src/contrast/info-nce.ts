@@ -1,0 +1,113 @@
+import { InvalidArgumentError, autocast, torch, type Tensor } from '../torch';
+import { functional } from '../nn';
+import { checkEmbeddings } from './similarity';
+
+/** What {@link InfoNCE} is made from. */
+export interface InfoNCEOptions {
+  /**
+   * τ, by which similarities are divided. Default 0.07, as in MoCo; MoCo v2 uses 0.2, SimCLR 0.1 or 0.5, other libraries
+   * default to 0.1 or 0.5.
+   */
+  temperature?: number;
+  /** Whether to scale embeddings to length one first, which makes the similarity a cosine. Default true. */
+  normalize?: boolean;
+  /** Whether the other samples' positive keys count as negatives too. Default false. */
+  inBatchNegatives?: boolean;
+  /** `'mean'` (default) over the queries, or one loss a query with `'none'`. */
+  reduction?: 'mean' | 'none';
+}
+
+/** The parts of an InfoNCE loss, with gradients. */
+export interface InfoNCEParts {
+  /** The loss; no dimensions, or [N] without reduction. */
+  loss: Tensor;
+  /** The similarity of each query with its positive, divided by the temperature: [N]. */
+  positives: Tensor;
+  /** The same with the negatives: [N, number of negatives]; a query's own positive is −∞ among the in-batch ones. */
+  negatives: Tensor;
+}
+
+/**
+ * InfoNCE (van den Oord et al. 2018, "Representation Learning with Contrastive Predictive Coding"), in its dense form:
+ *
+ *     Lᵢ = −log( exp(sᵢ⁺ / τ) / (exp(sᵢ⁺ / τ) + Σⱼ exp(sᵢⱼ⁻ / τ)) )
+ *
+ * with sᵢ⁺ the similarity of query i with its positive key and sᵢⱼ⁻ with the negatives: those given (a queue, as in MoCo),
+ * the other queries' positives (`inBatchNegatives`), or both. Computed as softplus(logsumexp(negatives) − positive), which
+ * neither overflows nor loses small losses, in float32 (float64 for float64 inputs) also where autocast would choose a
+ * shorter type.
+ */
+export class InfoNCE {
+  readonly temperature: number;
+  readonly normalize: boolean;
+  readonly inBatchNegatives: boolean;
+  readonly reduction: 'mean' | 'none';
+
+  constructor(options: InfoNCEOptions = {}) {
+    const { temperature = 0.07, normalize = true, inBatchNegatives = false, reduction = 'mean' } = options;
+    if (!(temperature > 0 && temperature < Infinity)) {
+      throw new InvalidArgumentError(`InfoNCE: temperature must be a positive number, found ${String(temperature)}`);
+    }
+    this.temperature = temperature;
+    this.normalize = normalize;
+    this.inBatchNegatives = inBatchNegatives;
+    this.reduction = reduction;
+  }
+
+  /**
+   * The loss alone.
+   *
+   * @param query [N, D]
+   * @param positive [N, D]: row i is the positive key of query i
+   * @param negatives [K, D], shared by all queries, or null with in-batch negatives
+   * @throws InvalidArgumentError if shapes, dtypes or devices do not fit, or there are no negatives at all
+   */
+  forward(query: Tensor, positive: Tensor, negatives: Tensor | null = null): Tensor {
+    return this.parts(query, positive, negatives).loss;
+  }
+
+  /** The loss and what it is made of; takes the same as {@link InfoNCE.forward}. */
+  parts(query: Tensor, positive: Tensor, negatives: Tensor | null = null): InfoNCEParts {
+    this.#check(query, positive, negatives);
+    const device = query.device === 'cpu' ? 'cpu' : 'cuda';
+    return autocast({ device, enabled: false }, () => {
+      const dtype = [query, positive, negatives].some((x) => x?.dtype === 'float64') ? 'float64' : 'float32';
+      const prepared = (x: Tensor): Tensor => {
+        const wide = x.to({ dtype });
+        return this.normalize ? functional.normalize(wide) : wide;
+      };
+      const scaled = prepared(query).div(this.temperature);
+      const keys = prepared(positive);
+      const positives = scaled.mul(keys).sum([1]);
+      const blocks: Tensor[] = [];
+      if (this.inBatchNegatives) blocks.push(scaled.matmul(keys.t()).fillDiagonal_(-Infinity));
+      if (negatives !== null) blocks.push(scaled.matmul(prepared(negatives).t()));
+      const all = blocks.length === 1 ? blocks[0]! : torch.cat(blocks, 1);
+      const losses = positives
+        .sub(all.logsumexp([1]))
+        .logSigmoid()
+        .neg();
+      return { loss: this.reduction === 'mean' ? losses.mean() : losses, positives, negatives: all };
+    });
+  }
+
+  #check(query: Tensor, positive: Tensor, negatives: Tensor | null): void {
+    checkEmbeddings(query, 'InfoNCE: query');
+    const [samples, dimension] = query.shape as readonly [number, number];
+    checkEmbeddings(positive, 'InfoNCE: positive', dimension, samples);
+    if (negatives !== null) checkEmbeddings(negatives, 'InfoNCE: negatives', dimension);
+    else if (!this.inBatchNegatives) {
+      throw new InvalidArgumentError('InfoNCE: there are no negatives; give some, or set inBatchNegatives');
+    } else if (samples === 1) {
+      throw new InvalidArgumentError('InfoNCE: a batch of one sample holds no negatives');
+    }
+    for (const [name, keys] of [
+      ['positive', positive],
+      ['negatives', negatives],
+    ] as const) {
+      if (keys !== null && keys.device !== query.device) {
+        throw new InvalidArgumentError(`InfoNCE: query is on ${query.device}, ${name} on ${keys.device}; move one`);
+      }
+    }
+  }
+}

@@ -1,0 +1,2 @@
+/** Queues and banks of embeddings. */
+export { Queue, type QueueOptions } from './queue';

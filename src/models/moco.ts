@@ -1,0 +1,297 @@
+import { Generator, InvalidArgumentError, noGrad, torch, type Device, type MemoryFormat, type Tensor } from '../torch';
+import { joinStates, partOfState, type StateDict, type Stateful } from '../torch/state';
+import { InfoNCE } from '../contrast';
+import { Queue } from '../memory';
+import { Module, functional, type Parameter } from '../nn';
+import { positiveInteger } from '../nn/checks';
+import { BatchNorm1d, BatchNorm2d, SplitBatchNorm1d, SplitBatchNorm2d, shuffledBatch } from '../norm';
+import type { MomentumSchedule } from '../optim';
+import type { Encoder, NormFactory } from './encoder';
+import { MomentumPair } from './momentum-pair';
+
+/**
+ * What keeps the encoder from telling the positive key by the batch statistics that it shares with the query (He et al. 2020,
+ * section 3.3):
+ *
+ * - `'shuffle-split'`: both encoders normalise by groups of the batch, and the keys are put in a random order first, so that
+ *   a query and its key are normalised in different company: ShuffleBN on one device. For s groups of a batch of N,
+ *   the means of a query's group and its key's group correlate by about 1/s + s/N instead of 1, least at s = √N.
+ * - `'eman'`: the key encoder normalises by running statistics, which are moving averages of the query encoder's (Cai et al.
+ *   2021, "Exponential Moving Average Normalization"). Nothing of the present batch enters, and it costs nothing.
+ * - `'split'`: groups without the shuffle. For comparison only: it leaks, as data-parallel training without ShuffleBN does.
+ * - `'none'`: plain batch normalisation in both encoders. It leaks; right for encoders without batch normalisation.
+ */
+export type BatchNormAnswer = 'shuffle-split' | 'eman' | 'split' | 'none';
+
+/** The normalisation layers that encoder and head are to be built with. */
+export interface Norms {
+  /** For images [N, C, H, W]. */
+  norm2d: NormFactory;
+  /** For vectors [N, C]. */
+  norm1d: NormFactory;
+}
+
+/** What a {@link MoCo} is made from. */
+export interface MoCoOptions {
+  /** Makes the encoder; called twice. */
+  encoder: (norms: Norms) => Encoder;
+  /** Makes the projection head for an encoder's output size; called twice. Its output is the embedding. */
+  head: (inputSize: number, norms: Norms) => Encoder;
+  /** How many keys the queue holds. Default 65,536, as in the paper. */
+  queueSize?: number;
+  /** τ. Default 0.07, as in the paper; MoCo v2 uses 0.2. */
+  temperature?: number;
+  /** m, or a schedule of it. Default 0.999. */
+  momentum?: MomentumSchedule;
+  /** Default `'shuffle-split'`. */
+  batchNorm?: BatchNormAnswer;
+  /** Into how many groups a batch is split for `'shuffle-split'` and `'split'`. Default 8. */
+  splits?: number;
+  /** Whether each view is once the query and once the key, which doubles the work of a step. Default false. */
+  symmetric?: boolean;
+  /** Whether the other keys of the batch are negatives too. Default false. */
+  inBatchNegatives?: boolean;
+  /** Seeds the queue's random start and the shuffling. Default 0. */
+  seed?: number;
+  /** Default `'cpu'`. */
+  device?: Device;
+  /** The memory format of the weights of convolutions. Default `'contiguous'`. */
+  memoryFormat?: MemoryFormat;
+}
+
+/** What a training step gives. All have no dimensions; all but the loss are outside the graph. */
+export interface MoCoStep {
+  /** InfoNCE, with gradients. */
+  loss: Tensor;
+  /** The mean cosine between queries and their positive keys. */
+  positiveSimilarity: Tensor;
+  /** The mean cosine between queries and negatives. */
+  negativeSimilarity: Tensor;
+  /** The share of queries whose positive key is nearer than every negative. */
+  accuracy: Tensor;
+}
+
+/** An encoder with its projection head. */
+export class EncoderWithHead extends Module implements Encoder {
+  readonly encoder: Encoder;
+  readonly head: Encoder;
+  readonly outputSize: number;
+
+  constructor(options: { encoder: Encoder; head: Encoder }) {
+    super();
+    this.encoder = options.encoder;
+    this.head = options.head;
+    this.outputSize = options.head.outputSize;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.head.forward(this.encoder.forward(x));
+  }
+}
+
+/**
+ * Momentum contrast (He et al. 2020; with a projection head as in MoCo v2, Chen et al. 2020): an encoder learns to tell the
+ * embedding of another view of the same image from a queue of embeddings of other images. The keys, positive and queued,
+ * come from a slowly following copy of the encoder.
+ *
+ * ```ts
+ * const { loss } = moco.step(viewA, viewB);
+ * optimizer.zeroGrad();
+ * loss.backward();
+ * optimizer.step();
+ * ```
+ */
+export class MoCo implements Stateful {
+  readonly pair: MomentumPair<EncoderWithHead>;
+  readonly queue: Queue;
+  readonly objective: InfoNCE;
+  readonly batchNorm: BatchNormAnswer;
+  readonly symmetric: boolean;
+  readonly #generator: Generator;
+
+  constructor(options: MoCoOptions) {
+    const {
+      queueSize = 65536,
+      temperature = 0.07,
+      momentum = 0.999,
+      batchNorm = 'shuffle-split',
+      splits = 8,
+    } = options;
+    const { symmetric = false, inBatchNegatives = false, seed = 0, device = 'cpu', memoryFormat } = options;
+    this.objective = new InfoNCE({ temperature, inBatchNegatives, normalize: false });
+    this.batchNorm = batchNorm;
+    this.symmetric = symmetric;
+    const norms = normsFor(batchNorm, positiveInteger(splits, 'MoCo: splits'));
+    this.pair = new MomentumPair({
+      build: () => {
+        const encoder = options.encoder(norms);
+        return new EncoderWithHead({ encoder, head: options.head(encoder.outputSize, norms) });
+      },
+      momentum,
+      buffers: batchNorm === 'eman' ? 'average' : 'keep',
+    });
+    this.pair.to({ device, memoryFormat });
+    this.#generator = new Generator({ seed });
+    this.queue = new Queue({ size: queueSize, dimension: this.pair.query.outputSize, device });
+    // Random directions are negatives from the first step on, as in the paper's code.
+    const start = torch.randn([queueSize, this.queue.dimension], { generator: this.#generator });
+    this.queue.enqueue(functional.normalize(start).to({ device }));
+    this.train();
+  }
+
+  /** The encoder that is trained, without its head: what evaluation and later use want. */
+  get encoder(): Encoder {
+    return this.pair.query.encoder;
+  }
+
+  /** The slowly following copy of the encoder, without its head. */
+  get keyEncoder(): Encoder {
+    return this.pair.key.encoder;
+  }
+
+  /** What the optimiser trains: the parameters of the query encoder and its head. */
+  parameters(): Parameter[] {
+    return this.pair.query.parameters();
+  }
+
+  /** The same by name, to sort them into groups. */
+  namedParameters(): Map<string, Parameter> {
+    return this.pair.query.namedParameters();
+  }
+
+  /** Puts both encoders in training mode, or in evaluation mode with `false`. */
+  train(on = true): this {
+    this.pair.query.train(on);
+    this.pair.key.train(on && this.batchNorm !== 'eman');
+    return this;
+  }
+
+  /** Puts both encoders in evaluation mode. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Moves everything; make the optimiser afterwards. */
+  to(options: { device?: Device; memoryFormat?: MemoryFormat }): this {
+    this.pair.to(options);
+    this.queue.to({ device: options.device });
+    return this;
+  }
+
+  /**
+   * One step: the key encoder follows the query encoder, both encode, the loss is taken against the queue as it was, and the
+   * keys enter the queue. The gradient and the optimiser's step are the caller's.
+   *
+   * May run under autocast; similarities and the loss are float32 all the same.
+   *
+   * @param viewA the queries [N, …]
+   * @param viewB another view of the same samples, in the same order
+   * @throws InvalidArgumentError if the views differ in shape, or the keys do not fit in the queue, before anything changes
+   */
+  step(viewA: Tensor, viewB: Tensor): MoCoStep {
+    this.#checkViews(viewA, viewB);
+    this.pair.update();
+    const negatives = this.queue.entries().clone();
+    const directions = this.symmetric
+      ? [this.#contrast(viewA, viewB, negatives), this.#contrast(viewB, viewA, negatives)]
+      : [this.#contrast(viewA, viewB, negatives)];
+    const mean = (pick: (direction: Direction) => Tensor): Tensor =>
+      directions.length === 1 ? pick(directions[0]!) : torch.stack(directions.map(pick)).mean();
+    this.queue.enqueue(torch.cat(directions.map((direction) => direction.keys)));
+    return {
+      loss: mean((direction) => direction.loss),
+      positiveSimilarity: mean((direction) => direction.positiveSimilarity),
+      negativeSimilarity: mean((direction) => direction.negativeSimilarity),
+      accuracy: mean((direction) => direction.accuracy),
+    };
+  }
+
+  /** Everything: both encoders, the queue, the count of steps and the state of the random numbers. */
+  stateDict(): StateDict {
+    const generator = { tensors: new Map([['state', this.#generator.getState()]]), values: {} };
+    return joinStates({ pair: this.pair.stateDict(), queue: this.queue.stateDict(), generator });
+  }
+
+  loadStateDict(state: StateDict): void {
+    const pair = partOfState(state, 'pair');
+    const queue = partOfState(state, 'queue');
+    const random = partOfState(state, 'generator').tensors.get('state');
+    if (random === undefined) throw new InvalidArgumentError("MoCo: the state dict lacks 'generator.state'");
+    this.pair.checkStateDict(pair);
+    this.queue.checkStateDict(queue);
+    this.#generator.setState(random);
+    this.queue.loadStateDict(queue);
+    this.pair.loadStateDict(pair);
+  }
+
+  /** Frees both encoders and the queue now. */
+  dispose(): void {
+    this.pair.dispose();
+    this.queue.dispose();
+  }
+
+  #checkViews(viewA: Tensor, viewB: Tensor): void {
+    const [a, b] = [viewA.shape.join(', '), viewB.shape.join(', ')];
+    if (a !== b) {
+      throw new InvalidArgumentError(`MoCo: the two views must have one shape, found [${a}] and [${b}]`);
+    }
+    const samples = viewA.sizeOf(0);
+    const keys = samples * (this.symmetric ? 2 : 1);
+    if (samples === 0) throw new InvalidArgumentError('MoCo: the batch is empty');
+    if (keys > this.queue.size) {
+      throw new InvalidArgumentError(
+        `MoCo: a step of ${keys} keys (a batch of ${samples}${this.symmetric ? ', both views' : ''}) is larger than the ` +
+          `queue of ${this.queue.size}; use a larger queue or a smaller batch`,
+      );
+    }
+  }
+
+  #contrast(queryView: Tensor, keyView: Tensor, negatives: Tensor): Direction {
+    const keys = noGrad(() => {
+      const encode = (x: Tensor): Tensor => embed(this.pair.key, x);
+      return this.batchNorm === 'shuffle-split'
+        ? shuffledBatch(keyView, encode, { generator: this.#generator })
+        : encode(keyView);
+    });
+    const parts = this.objective.parts(embed(this.pair.query, queryView), keys, negatives);
+    return noGrad(() => {
+      const { temperature, inBatchNegatives } = this.objective;
+      const positives = parts.positives.detach();
+      const others = parts.negatives.detach();
+      const finite = inBatchNegatives ? others.narrow(1, keys.sizeOf(0), negatives.sizeOf(0)) : others;
+      return {
+        keys,
+        loss: parts.loss,
+        positiveSimilarity: positives.mean().mul(temperature),
+        negativeSimilarity: finite.mean().mul(temperature),
+        accuracy: positives
+          .gt(others.amax([1]))
+          .to('float32')
+          .mean(),
+      };
+    });
+  }
+}
+
+interface Direction extends MoCoStep {
+  keys: Tensor;
+}
+
+/** Embeddings of length one, in float32 at least. */
+function embed(module: Module, x: Tensor): Tensor {
+  const output = module.forward(x);
+  return functional.normalize(output.dtype === 'float64' ? output : output.to('float32'));
+}
+
+function normsFor(answer: BatchNormAnswer, splits: number): Norms {
+  if (answer === 'eman' || answer === 'none') {
+    return {
+      norm2d: (features) => new BatchNorm2d({ features }),
+      norm1d: (features) => new BatchNorm1d({ features }),
+    };
+  }
+  return {
+    norm2d: (features) => new SplitBatchNorm2d({ features, splits }),
+    norm1d: (features) => new SplitBatchNorm1d({ features, splits }),
+  };
+}

@@ -1,0 +1,12 @@
+/** Optimisers, learning-rate schedules, gradient clipping and moving averages of weights. */
+export { AdamW, type AdamWOptions } from './adamw';
+export { clipGradientNorm } from './clip-gradient-norm';
+export {
+  ExponentialMovingAverage,
+  type BufferPolicy,
+  type ExponentialMovingAverageOptions,
+} from './exponential-moving-average';
+export { cosineMomentum, risingMomentum, type MomentumSchedule } from './momentum-schedule';
+export { Optimizer, type OptimizerGroup, type ParameterGroup, type Update } from './optimizer';
+export { SGD, type SGDOptions } from './sgd';
+export { WarmupCosine, warmupCosine, type HasLearningRates, type WarmupCosineShape } from './warmup-cosine';

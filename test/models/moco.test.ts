@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { InvalidArgumentError, autocast, memory, scope, torch, type Tensor } from '../../src/torch';
+import { MoCo, ProjectionHead, ResidualEncoder, type BatchNormAnswer, type MoCoOptions } from '../../src/models';
+import { SGD } from '../../src/optim';
+import { assertClose, numbers } from '../support/close';
+import { device, onCuda } from '../support/device';
+import { golden } from '../support/golden';
+
+interface Values {
+  batch: number;
+  queue: number;
+  temperature: number;
+  momentum: number;
+  splits: number;
+  steps: number;
+  [run: string]: unknown;
+}
+
+interface Run {
+  answer: BatchNormAnswer;
+  symmetric: boolean;
+  pointer: number;
+}
+
+const set = golden<Values>('moco');
+const { values } = set;
+
+function small(options: Partial<MoCoOptions> = {}): MoCo {
+  return new MoCo({
+    encoder: ({ norm2d }) =>
+      new ResidualEncoder({ inChannels: 1, widths: [4, 6], strides: [1, 2], stemStride: 2, norm: norm2d }),
+    head: (inputSize, { norm1d }) => new ProjectionHead({ inputSize, hiddenSize: 7, outputSize: 5, norm: norm1d }),
+    queueSize: values.queue,
+    temperature: values.temperature,
+    momentum: values.momentum,
+    splits: values.splits,
+    seed: 11,
+    device,
+    ...options,
+  });
+}
+
+const viewsOf = (step: number) => [set.tensors[`view_a.${step}`]!, set.tensors[`view_b.${step}`]!] as const;
+
+function optimizerOf(moco: MoCo): SGD {
+  return new SGD(moco.parameters(), { lr: 0.05, momentum: 0.9, weightDecay: 1e-3 });
+}
+
+function train(moco: MoCo, optimizer: SGD, from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, index) =>
+    scope(() => {
+      const { loss } = moco.step(...viewsOf(from + index));
+      optimizer.zeroGrad();
+      loss.backward();
+      optimizer.step();
+      return loss.itemSync();
+    }),
+  );
+}
+
+describe('MoCo', () => {
+  for (const name of ['none', 'split', 'shuffle_split', 'eman']) {
+    const { answer, symmetric, pointer } = values[name] as unknown as Run;
+
+    it(`equals plain PyTorch over ${values.steps} whole training steps: ${answer}${symmetric ? ', symmetric' : ''}`, () => {
+      const moco = small({ batchNorm: answer, symmetric });
+      const start = set.under('start.');
+      moco.pair.query.loadStateDict(start);
+      moco.pair.key.loadStateDict(start);
+      const losses = train(moco, optimizerOf(moco), 0, values.steps);
+      const tolerance = onCuda ? { atol: 5e-3, rtol: 5e-3 } : { atol: 2e-5, rtol: 1e-4 };
+      losses.forEach((loss, step) => {
+        assertClose(torch.tensor(loss), set.tensors[`${name}.loss.${step}`]!, tolerance, `loss of step ${step}`);
+      });
+      const { tensors } = moco.pair.stateDict();
+      for (const side of ['query', 'key']) {
+        const expected = set.under(`${name}.${side}.`);
+        for (const [key, tensor] of expected) {
+          assertClose(tensors.get(`${side}.${key}`)!, tensor, tolerance, `${side} ${key}`);
+        }
+        assert.equal([...tensors.keys()].filter((key) => key.startsWith(side)).length, expected.size);
+      }
+      assertClose(moco.queue.entries(), set.tensors[`${name}.queue`]!, tolerance, 'queue');
+      assert.deepEqual([moco.queue.pointer, moco.queue.filled], [pointer, values.queue]);
+    });
+  }
+
+  for (const batchNorm of ['shuffle-split', 'eman'] as const) {
+    it(`goes on exactly from its state: ${batchNorm}`, () => {
+      const momentum = (step: number) => 0.5 + step / 10;
+      const make = () => small({ batchNorm, symmetric: true, momentum });
+      const whole = make();
+      const optimizer = optimizerOf(whole);
+      train(whole, optimizer, 0, 1);
+      const resumed = make();
+      const other = optimizerOf(resumed);
+      const state = whole.stateDict();
+      resumed.loadStateDict({
+        tensors: new Map([...state.tensors].map(([name, tensor]) => [name, tensor.clone()])),
+        values: JSON.parse(JSON.stringify(state.values)),
+      });
+      other.loadStateDict(optimizer.stateDict());
+      assert.deepEqual(train(resumed, other, 1, 3), train(whole, optimizer, 1, 3));
+      const [a, b] = [whole.stateDict(), resumed.stateDict()];
+      for (const [name, tensor] of a.tensors) assert.deepEqual(numbers(b.tensors.get(name)!), numbers(tensor), name);
+      assert.deepEqual(b.values, a.values);
+    });
+  }
+
+  it('starts with a queue full of random directions', () => {
+    const { queue } = small();
+    assert.equal(queue.filled, values.queue);
+    assertClose(queue.entries().linalgVectorNorm(2, [1]), torch.ones([values.queue]), { atol: 1e-5 });
+    assert.deepEqual(numbers(small().queue.entries()), numbers(queue.entries()));
+    assert.notDeepEqual(numbers(small({ seed: 12 }).queue.entries()), numbers(queue.entries()));
+  });
+
+  it('reports what it saw', () => {
+    const moco = small({ batchNorm: 'none', momentum: 1 });
+    const [view] = viewsOf(0);
+    const { loss, positiveSimilarity, negativeSimilarity, accuracy } = moco.step(view, view);
+    assert.ok(loss.requiresGrad && !accuracy.requiresGrad);
+    // Both encoders are equal, so a view is its own key.
+    assert.ok(Math.abs(positiveSimilarity.itemSync() - 1) < 1e-3);
+    assert.ok(Math.abs(negativeSimilarity.itemSync()) < 0.6);
+    assert.equal(accuracy.itemSync(), 1);
+  });
+
+  it('counts the other keys of the batch when asked to', () => {
+    const plain = small({ batchNorm: 'none' });
+    const more = small({ batchNorm: 'none', inBatchNegatives: true });
+    more.loadStateDict(plain.stateDict());
+    assert.ok(more.step(...viewsOf(0)).loss.itemSync() > plain.step(...viewsOf(0)).loss.itemSync());
+    assert.ok(Number.isFinite(more.step(...viewsOf(1)).negativeSimilarity.itemSync()));
+  });
+
+  it('trains only the query side, and keeps the key side of eman in evaluation mode', () => {
+    const moco = small({ batchNorm: 'eman' });
+    assert.ok(moco.pair.query.training && !moco.pair.key.training);
+    moco.step(...viewsOf(0)).loss.backward();
+    assert.ok(moco.parameters().every((parameter) => parameter.grad !== null));
+    assert.ok(moco.pair.key.parameters().every((parameter) => parameter.grad === null));
+    assert.deepEqual([...moco.namedParameters().keys()][0], 'encoder.conv1.weight');
+    moco.eval();
+    assert.ok(!moco.encoder.training && !moco.keyEncoder.training);
+    moco.train();
+    assert.ok(moco.encoder.training && !moco.keyEncoder.training);
+  });
+
+  it('runs under autocast, in channels-last memory, with a float32 loss and queue', () => {
+    const moco = small({ memoryFormat: 'channels_last' });
+    const [a, b] = viewsOf(0);
+    const step = () => moco.step(a, b);
+    const { loss } = autocast({ device: onCuda ? 'cuda' : 'cpu' }, step);
+    assert.equal(loss.dtype, 'float32');
+    assert.equal(moco.queue.dtype, 'float32');
+    loss.backward();
+    assert.ok(moco.parameters().every((parameter) => Number.isFinite(parameter.grad!.sum().itemSync())));
+  });
+
+  it('does not leak', () => {
+    const moco = small({ symmetric: true });
+    const optimizer = optimizerOf(moco);
+    train(moco, optimizer, 0, 1);
+    const before = memory().liveTensors;
+    for (let round = 0; round < 4; round++) train(moco, optimizer, 0, 3);
+    assert.equal(memory().liveTensors, before);
+    moco.dispose();
+  });
+
+  it('refuses views that do not fit, before anything changes', () => {
+    const moco = small({ symmetric: true, queueSize: 15 });
+    const state = () => [...moco.stateDict().tensors.values()].map(numbers);
+    const before = state();
+    const [a, b] = viewsOf(0);
+    assert.throws(() => moco.step(a, b), {
+      constructor: InvalidArgumentError,
+      message: /a step of 16 keys \(a batch of 8, both views\) is larger than the queue of 15/,
+    });
+    assert.throws(
+      () => moco.step(a, b.narrow(0, 0, 4)),
+      /must have one shape, found \[8, 1, 10, 10\] and \[4, 1, 10, 10\]/,
+    );
+    assert.throws(() => moco.step(a.narrow(0, 0, 0), b.narrow(0, 0, 0)), /the batch is empty/);
+    assert.deepEqual(state(), before);
+  });
+
+  it('refuses a state of another architecture, before anything changes', () => {
+    const moco = small();
+    const before = [...moco.stateDict().tensors.values()].map(numbers);
+    const wider = new MoCo({
+      encoder: ({ norm2d }) => new ResidualEncoder({ inChannels: 1, widths: [4, 8], norm: norm2d }),
+      head: (inputSize) => new ProjectionHead({ inputSize, outputSize: 5 }),
+      queueSize: values.queue,
+    });
+    assert.throws(
+      () => moco.loadStateDict(wider.stateDict()),
+      /another architecture.*conv1.weight|another architecture/s,
+    );
+    const { tensors, values: own } = moco.stateDict();
+    const without = (name: string): Map<string, Tensor> => {
+      const rest = new Map(tensors);
+      rest.delete(name);
+      return rest;
+    };
+    assert.throws(
+      () => moco.loadStateDict({ tensors: without('queue.keys'), values: own }),
+      /Queue: the state dict must hold 'keys'/,
+    );
+    assert.throws(
+      () => moco.loadStateDict({ tensors: without('generator.state'), values: own }),
+      /lacks 'generator.state'/,
+    );
+    assert.throws(() => moco.loadStateDict({ tensors, values: {} }), /the state has no part 'pair'/);
+    assert.deepEqual([...moco.stateDict().tensors.values()].map(numbers), before);
+  });
+});
