@@ -1,0 +1,12 @@
+export * from './augmentation';
+export * from './brightness-contrast';
+export * from './compose';
+export * from './gaussian-blur';
+export * from './gaussian-noise';
+export * from './normalize';
+export type { Range } from './parameters';
+export * from './random-erasing';
+export * from './random-horizontal-flip';
+export * from './random-resized-crop';
+export * from './to-float';
+export * from './two-views';
