@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync, mkdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+const root = resolve(__dirname, '..');
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  exports: Record<string, string | { types: string; default: string }>;
+};
+
+/** A folder of a user's, where `kontrast` is installed. */
+function withUserFolder(body: (folder: string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), 'kontrast-user-'));
+  try {
+    mkdirSync(join(folder, 'node_modules'));
+    symlinkSync(root, join(folder, 'node_modules', 'kontrast'), 'dir');
+    body(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function node(folder: string, file: string, code: string): string {
+  writeFileSync(join(folder, file), code);
+  return execFileSync(process.execPath, [file], { cwd: folder, encoding: 'utf8' }).trim();
+}
+
+describe('the package', () => {
+  const program =
+    'const x = torch.tensor([1, 2]).requiresGrad_(); x.mul(x).sum().backward(); console.log(x.grad.toArraySync().join());';
+
+  it('is imported by name from ES modules and from CommonJS, with one copy of its state', () => {
+    withUserFolder((folder) => {
+      assert.equal(node(folder, 'a.mjs', `import { torch } from 'kontrast';\n${program}`), '2,4');
+      assert.equal(node(folder, 'b.cjs', `const { torch } = require('kontrast');\n${program}`), '2,4');
+      const both = `
+        import { createRequire } from 'node:module';
+        import { Tensor, torch } from 'kontrast/torch';
+        const { Linear } = createRequire(import.meta.url)('kontrast/nn');
+        const layer = new Linear({ inFeatures: 2, outFeatures: 3 });
+        console.log(layer.forward(torch.ones([1, 2])) instanceof Tensor);`;
+      assert.equal(node(folder, 'c.mjs', both), 'true');
+    });
+  }).timeout(60_000);
+
+  it('has every room that its exports name', () => {
+    withUserFolder((folder) => {
+      const rooms = Object.keys(manifest.exports).filter((name) => name !== './package.json');
+      assert.ok(rooms.length > 10);
+      const names = rooms.map((room) => `kontrast${room.slice(1)}`);
+      const code = names.map((name) => `import * as r${String(names.indexOf(name))} from '${name}';`).join('\n');
+      const counts = `console.log([${names.map((_, i) => `Object.keys(r${String(i)}).length`).join()}].join());`;
+      for (const count of node(folder, 'rooms.mjs', `${code}\n${counts}`).split(',')) assert.ok(Number(count) > 0);
+    });
+  }).timeout(60_000);
+
+  it('has types for ES modules, CommonJS and bundlers', () => {
+    withUserFolder((folder) => {
+      const code = `
+        import { torch, scope, type Tensor } from 'kontrast';
+        import { Linear } from 'kontrast/nn';
+        export const y: Tensor = scope(() => new Linear({ inFeatures: 2, outFeatures: 3 }).forward(torch.ones([1, 2])).div(0.1));
+        // @ts-expect-error a string is no dimension
+        y.sum('rows');`;
+      writeFileSync(join(folder, 'module.mts'), code);
+      writeFileSync(join(folder, 'common.cts'), code);
+      const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+      const check = (...flags: string[]): void => {
+        try {
+          execFileSync(process.execPath, [tsc, '--noEmit', '--strict', '--target', 'es2022', ...flags], {
+            cwd: folder,
+            encoding: 'utf8',
+          });
+        } catch (error) {
+          assert.fail((error as { stdout: string }).stdout);
+        }
+      };
+      const types = ['--types', 'node', '--typeRoots', join(root, 'node_modules', '@types')];
+      check('--module', 'nodenext', ...types, 'module.mts', 'common.cts');
+      check('--module', 'esnext', '--moduleResolution', 'bundler', ...types, 'module.mts');
+    });
+  }).timeout(120_000);
+});
