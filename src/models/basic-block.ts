@@ -1,4 +1,4 @@
-import type { Generator, Tensor } from '../torch';
+import { scope, type Generator, type Tensor } from '../torch';
 import { Conv2d, Module, Sequential } from '../nn';
 import type { NormFactory } from './encoder';
 
@@ -47,8 +47,10 @@ export class BasicBlock extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    const inner = this.bn1.forward(this.conv1.forward(x)).relu_();
-    const outer = this.bn2.forward(this.conv2.forward(inner));
-    return outer.add_(this.downsample === null ? x : this.downsample.forward(x)).relu_();
+    return scope(() => {
+      const inner = this.bn1.forward(this.conv1.forward(x)).relu_();
+      const outer = this.bn2.forward(this.conv2.forward(inner));
+      return outer.add_(this.downsample === null ? x : this.downsample.forward(x)).relu_();
+    });
   }
 }

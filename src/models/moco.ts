@@ -1,4 +1,13 @@
-import { Generator, InvalidArgumentError, noGrad, torch, type Device, type MemoryFormat, type Tensor } from '../torch';
+import {
+  Generator,
+  InvalidArgumentError,
+  noGrad,
+  scope,
+  torch,
+  type Device,
+  type MemoryFormat,
+  type Tensor,
+} from '../torch';
 import { joinStates, partOfState, type StateDict, type Stateful } from '../torch/state';
 import { InfoNCE } from '../contrast';
 import { Queue } from '../memory';
@@ -191,19 +200,22 @@ export class MoCo implements Stateful {
   step(viewA: Tensor, viewB: Tensor): MoCoStep {
     this.#checkViews(viewA, viewB);
     this.pair.update();
-    const negatives = this.queue.entries().clone();
-    const directions = this.symmetric
-      ? [this.#contrast(viewA, viewB, negatives), this.#contrast(viewB, viewA, negatives)]
-      : [this.#contrast(viewA, viewB, negatives)];
-    const mean = (pick: (direction: Direction) => Tensor): Tensor =>
-      directions.length === 1 ? pick(directions[0]!) : torch.stack(directions.map(pick)).mean();
-    this.queue.enqueue(torch.cat(directions.map((direction) => direction.keys)));
-    return {
-      loss: mean((direction) => direction.loss),
-      positiveSimilarity: mean((direction) => direction.positiveSimilarity),
-      negativeSimilarity: mean((direction) => direction.negativeSimilarity),
-      accuracy: mean((direction) => direction.accuracy),
-    };
+    return scope(() => {
+      // A copy, since the gradient needs the keys as they were after new ones have come in.
+      const negatives = this.queue.entries().clone();
+      const directions = this.symmetric
+        ? [this.#contrast(viewA, viewB, negatives), this.#contrast(viewB, viewA, negatives)]
+        : [this.#contrast(viewA, viewB, negatives)];
+      const mean = (pick: (direction: Direction) => Tensor): Tensor =>
+        directions.length === 1 ? pick(directions[0]!) : torch.stack(directions.map(pick)).mean();
+      this.queue.enqueue(torch.cat(directions.map((direction) => direction.keys)));
+      return {
+        loss: mean((direction) => direction.loss),
+        positiveSimilarity: mean((direction) => direction.positiveSimilarity),
+        negativeSimilarity: mean((direction) => direction.negativeSimilarity),
+        accuracy: mean((direction) => direction.accuracy),
+      };
+    });
   }
 
   /** Everything: both encoders, the queue, the count of steps and the state of the random numbers. */
@@ -279,8 +291,10 @@ interface Direction extends MoCoStep {
 
 /** Embeddings of length one, in float32 at least. */
 function embed(module: Module, x: Tensor): Tensor {
-  const output = module.forward(x);
-  return functional.normalize(output.dtype === 'float64' ? output : output.to('float32'));
+  return scope(() => {
+    const output = module.forward(x);
+    return functional.normalize(output.dtype === 'float64' ? output : output.to('float32'));
+  });
 }
 
 function normsFor(answer: BatchNormAnswer, splits: number): Norms {

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Generator, type Tensor } from '../torch';
+import { InvalidArgumentError, scope, type Generator, type Tensor } from '../torch';
 import { BatchNorm2d } from '../norm';
 import { Conv2d, Module, Sequential, init } from '../nn';
 import { integerFrom } from '../nn/checks';
@@ -78,8 +78,10 @@ export class ResidualEncoder extends Module implements Encoder {
   }
 
   override forward(x: Tensor): Tensor {
-    const stem = this.bn1.forward(this.conv1.forward(x)).relu_();
-    return this.stages.forward(stem).mean([2, 3]);
+    return scope(() => {
+      const stem = scope(() => this.bn1.forward(this.conv1.forward(x)).relu_());
+      return this.stages.forward(stem).mean([2, 3]);
+    });
   }
 }
 

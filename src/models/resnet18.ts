@@ -1,4 +1,4 @@
-import type { Generator, Tensor } from '../torch';
+import { scope, type Generator, type Tensor } from '../torch';
 import { BatchNorm2d } from '../norm';
 import { Conv2d, MaxPool2d, Module, Sequential } from '../nn';
 import { BasicBlock } from './basic-block';
@@ -55,9 +55,13 @@ export class ResNet18 extends Module implements Encoder {
   }
 
   override forward(x: Tensor): Tensor {
-    let image = this.bn1.forward(this.conv1.forward(x)).relu_();
-    if (this.maxpool !== null) image = this.maxpool.forward(image);
-    for (const layer of [this.layer1, this.layer2, this.layer3, this.layer4]) image = layer.forward(image);
-    return image.mean([2, 3]);
+    return scope(() => {
+      let image = scope(() => {
+        const stem = this.bn1.forward(this.conv1.forward(x)).relu_();
+        return this.maxpool === null ? stem : this.maxpool.forward(stem);
+      });
+      for (const layer of [this.layer1, this.layer2, this.layer3, this.layer4]) image = layer.forward(image);
+      return image.mean([2, 3]);
+    });
   }
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Tensor } from '../torch';
+import { InvalidArgumentError, scope, type Tensor } from '../torch';
 import { Module, type AnyModule } from './module';
 import { moduleAt } from './module-list';
 
@@ -39,9 +39,12 @@ export class Sequential extends Module implements Iterable<Module> {
   }
 
   override forward(x: Tensor): Tensor {
-    let value = x;
-    for (const module of this.#modules.values()) value = module.forward(value);
-    return value;
+    // What autograd needs it holds itself; the rest need not wait for the end of the caller's scope.
+    return scope(() => {
+      let value = x;
+      for (const module of this.#modules.values()) value = module.forward(value);
+      return value;
+    });
   }
 }
 

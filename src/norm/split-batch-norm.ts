@@ -68,16 +68,18 @@ export abstract class SplitBatchNorm extends BatchNorm {
       groups.map((group, index) => this.normalize(group, meanRows[index]!, varianceRows[index]!, momentum)),
     );
     noGrad(() => {
-      const sizes = groups.map((group) => group.shape[0]!);
-      const samples = sizes.reduce((sum, size) => sum + size, 0);
-      const { device, dtype } = runningMean;
-      const weights = torch.tensor(
-        sizes.map((size) => size / samples),
-        { device, dtype },
-      );
-      runningMean.copy_(weights.matmul(means));
-      runningVar.copy_(weights.matmul(variances));
+      runningMean.copy_(this.#average(means, groups));
+      runningVar.copy_(this.#average(variances, groups));
     });
     return normalized;
+  }
+
+  /** The mean of the rows, weighted by the sizes of the groups where they differ. */
+  #average(rows: Tensor, groups: readonly Tensor[]): Tensor {
+    const sizes = groups.map((group) => group.sizeOf(0));
+    const samples = sizes.reduce((sum, size) => sum + size, 0);
+    if (samples % this.splits === 0) return rows.mean([0]);
+    const weights = sizes.map((size) => size / samples);
+    return torch.tensor(weights, { device: rows.device, dtype: rows.dtype }).matmul(rows);
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { InvalidArgumentError, memory, scope, torch, type Tensor } from '../../src/torch';
-import { Conv2d, Dropout, Linear, Module, ModuleList, Parameter, ReLU, Sequential } from '../../src/nn';
+import { Conv2d, Dropout, Linear, Module, Parameter, ReLU, Sequential } from '../../src/nn';
 import { BatchNorm2d } from '../../src/norm';
 import { numbers } from '../support/close';
 import { device } from '../support/device';
@@ -168,53 +168,5 @@ describe('Module', () => {
     assert.equal(memory().liveTensors, before + 5);
     module.dispose();
     assert.equal(memory().liveTensors, before);
-  });
-});
-
-describe('Parameter', () => {
-  it('shares the storage of its tensor and is a leaf', () => {
-    const tensor = torch.ones([2], { device });
-    const parameter = scope(() => new Parameter(tensor));
-    tensor.fill_(3);
-    assert.deepEqual(numbers(parameter), [3, 3]);
-    assert.ok(parameter.isLeaf && parameter.requiresGrad);
-    assert.ok(!new Parameter(tensor, { requiresGrad: false }).requiresGrad);
-  });
-
-  it('refuses integers', () => {
-    assert.throws(
-      () => new Parameter(torch.zeros([1], { dtype: 'int64' })),
-      /floating-point or complex dtype, found int64/,
-    );
-  });
-});
-
-describe('Sequential', () => {
-  it('runs its modules in order, by position or by name', () => {
-    const double = new Linear({ inFeatures: 1, outFeatures: 1, device });
-    double.loadStateDict({ weight: torch.tensor([[-2]]), bias: torch.tensor([0]) });
-    const plain = new Sequential(double, new ReLU());
-    assert.deepEqual(numbers(plain.forward(torch.tensor([[1], [-1]], { device }))), [0, 2]);
-    const named = new Sequential({ double, activation: new ReLU() });
-    assert.deepEqual([...named.stateDict().keys()], ['double.weight', 'double.bias']);
-    assert.equal(named.length, 2);
-    assert.equal(named.at(-1).constructor, ReLU);
-    assert.deepEqual([...plain], [double, plain.at(1)]);
-  });
-
-  it('refuses names that would not survive a state dict, and positions that do not exist', () => {
-    assert.throws(() => new Sequential({ 'a.b': new ReLU() }), /must not be empty or hold a dot, found 'a\.b'/);
-    assert.throws(() => new Sequential(new ReLU()).at(1), /no module at position 1: there are 1/);
-  });
-});
-
-describe('ModuleList', () => {
-  it('holds modules for its owner', () => {
-    const list = new ModuleList([new ReLU(), new Linear({ inFeatures: 1, outFeatures: 1 })]);
-    list.push(new ReLU());
-    assert.equal(list.length, 3);
-    assert.deepEqual([...list.stateDict().keys()], ['1.weight', '1.bias']);
-    assert.equal([...list].length, 3);
-    assert.throws(() => list.forward(), /computes nothing itself/);
   });
 });
