@@ -14,6 +14,7 @@ export default defineRecipe({
     learningRate: option(1.5e-3, 'the highest learning rate'),
     weightDecay: option(1e-4, 'of convolutions and linear layers'),
     widths: option([32, 64, 128], "channels of the encoder's stages"),
+    poolSize: option(2, 'the last image is averaged into this many by this many fields', { integer: true, minimum: 1 }),
     embeddingSize: option(64, 'numbers an embedding', { integer: true, minimum: 1 }),
     queueSize: option(1024, 'keys kept as negatives', { integer: true, minimum: 1 }),
     momentum: option(0.95, 'how slowly the key encoder follows', { minimum: 0, maximum: 1 }),
@@ -42,7 +43,7 @@ export default defineRecipe({
     });
 
     const createEncoder = (norm?: NormFactory) =>
-      new ResidualEncoder({ inChannels: 1, widths: options.widths, stemStride: 2, norm });
+      new ResidualEncoder({ inChannels: 1, widths: options.widths, stemStride: 2, poolSize: options.poolSize, norm });
     const moco = new MoCo({
       encoder: ({ norm2d }) => createEncoder(norm2d),
       head: (inputSize, { norm1d }) =>
@@ -50,7 +51,6 @@ export default defineRecipe({
       queueSize: options.queueSize,
       temperature: options.temperature,
       momentum: risingMomentum({ limit: options.momentum }),
-      symmetric: true,
       inBatchNegatives: true,
       splits: 2,
       seed,

@@ -19,6 +19,11 @@ export interface ResidualEncoderOptions {
   stemStride?: number;
   /** The side of the first convolution's window; odd. Default 3. */
   stemKernelSize?: number;
+  /**
+   * Into how many by how many fields the last stage's image is averaged; the fields follow each other in the result. Default 1: the mean
+   * over the whole image. With more, the result keeps something of where in the image a feature was.
+   */
+  poolSize?: number;
   /** Makes the normalisation layers. Default: {@link BatchNorm2d}. */
   norm?: NormFactory;
   /** Where the starting values come from. Default: the CPU's default generator. */
@@ -26,19 +31,21 @@ export interface ResidualEncoderOptions {
 }
 
 /**
- * A residual network sized to the task, for small images: a convolution, stages of {@link BasicBlock}s, and the mean over the
- * image. [N, inChannels, H, W] to [N, last width].
+ * A residual network sized to the task, for small images: a convolution, stages of {@link BasicBlock}s, and means over the
+ * image or fields of it. [N, inChannels, H, W] to [N, last width · poolSize²].
  */
 export class ResidualEncoder extends Module implements Encoder {
   readonly conv1: Conv2d;
   readonly bn1: Module;
   readonly stages: Sequential;
+  readonly poolSize: number;
   readonly outputSize: number;
 
   /** @throws InvalidArgumentError if the lists differ in length, or a number makes no sense */
   constructor(options: ResidualEncoderOptions = {}) {
     super();
     const { inChannels = 3, widths = [32, 64, 128], stemStride = 1, stemKernelSize = 3, generator } = options;
+    this.poolSize = integerFrom(1, options.poolSize ?? 1, 'ResidualEncoder: poolSize');
     const { strides = widths.map((_, stage) => (stage === 0 ? 1 : 2)), blocksPerStage = 1 } = options;
     const { norm = (features: number) => new BatchNorm2d({ features }) } = options;
     const blocks = typeof blocksPerStage === 'number' ? widths.map(() => blocksPerStage) : blocksPerStage;
@@ -73,14 +80,15 @@ export class ResidualEncoder extends Module implements Encoder {
       );
     });
     this.stages = new Sequential(...stages);
-    this.outputSize = channels;
+    this.outputSize = channels * this.poolSize ** 2;
     startConvolutions(this, generator);
   }
 
   override forward(x: Tensor): Tensor {
     return scope(() => {
       const stem = scope(() => this.bn1.forward(this.conv1.forward(x)).relu_());
-      return this.stages.forward(stem).mean([2, 3]);
+      const image = this.stages.forward(stem);
+      return this.poolSize === 1 ? image.mean([2, 3]) : image.adaptiveAvgPool2d(this.poolSize).flatten(1);
     });
   }
 }

@@ -3,8 +3,14 @@ import { setImmediate } from 'node:timers/promises';
 import { dispose, libtorchBuild, noGrad, scope } from '../torch';
 import { writeFileAtomic } from '../torch/files';
 import type { ImageSet } from '../data';
-import { evaluateEncoder, evaluationJson, renderTable, type Evaluation } from '../evaluate';
-import { projectTwoDimensional, writeReport, type ReportData, type ReportImage } from '../report';
+import { evaluateEncoder, evaluationJson, renderTable, type Evaluation, type SimilarityHistograms } from '../evaluate';
+import {
+  projectTwoDimensional,
+  writeReport,
+  type ReportData,
+  type ReportHistograms,
+  type ReportImage,
+} from '../report';
 import { readMetrics, type MetricsEntry } from './metrics';
 import type { Recipe, RecipeEvaluation } from './recipe';
 import type { RunFolder, RunRecord } from './run-folder';
@@ -57,7 +63,7 @@ async function reportData(options: EvaluateRunOptions, evaluation: Evaluation): 
   const { recipe, record, folder, evaluation: settings } = options;
   const metricsPath = options.metricsPath ?? folder.metrics;
   const entries = fs.existsSync(metricsPath) ? readMetrics(metricsPath) : [];
-  const { similarities } = evaluation;
+  const { similarities, untrainedSimilarities } = evaluation;
   return {
     title: recipe.name,
     subtitle: recipe.description,
@@ -76,15 +82,7 @@ async function reportData(options: EvaluateRunOptions, evaluation: Evaluation): 
     },
     table: evaluation.rows,
     curves: curvesOf(entries),
-    histograms:
-      similarities === null
-        ? undefined
-        : {
-            after: {
-              positive: { edges: similarities.edges, counts: similarities.positives },
-              negative: { edges: similarities.edges, counts: similarities.negatives },
-            },
-          },
+    histograms: { before: histogramsOf(untrainedSimilarities), after: histogramsOf(similarities) },
     projection: { after: await projectionOf(evaluation, settings.test, record.seed) },
     neighbours: evaluation.retrievals.map(({ index, label, neighbors }) => ({
       query: imageOf(settings.test, index),
@@ -93,6 +91,12 @@ async function reportData(options: EvaluateRunOptions, evaluation: Evaluation): 
     })),
     classNames: evaluation.classNames,
   };
+}
+
+function histogramsOf(similarities: SimilarityHistograms | null): ReportHistograms | undefined {
+  if (similarities === null) return undefined;
+  const { edges, positives, negatives } = similarities;
+  return { positive: { edges, counts: positives }, negative: { edges, counts: negatives } };
 }
 
 function summarize(entries: readonly MetricsEntry[]): Record<string, number> {

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
-import { createJiti } from 'jiti';
 import { InvalidArgumentError, KontrastError } from '../torch/errors';
 import { isRecipe, type Recipe } from './recipe';
 
@@ -31,6 +30,8 @@ export async function loadRecipe(file: string): Promise<LoadedRecipe> {
   } catch (error) {
     throw new InvalidArgumentError(`cannot read the recipe '${file}': ${(error as Error).message}`, { cause: error });
   }
+  // Loaded only here: a compiler is more than most programs that import this room need.
+  const { createJiti } = await import('jiti');
   const jiti = createJiti(absolute, { virtualModules: ownRooms(), interopDefault: true });
   let module: unknown;
   try {

@@ -37,6 +37,19 @@ describe('ResidualEncoder', () => {
     gradcheck((input) => network.forward(input), [x, network.conv1.weight], { probes: 30 });
   });
 
+  it('averages fields of the image, whose mean is that of the whole', () => {
+    const network = new ResidualEncoder({ inChannels: 1, widths: [3, 4], poolSize: 2 }).to({ dtype: 'float64', device });
+    assert.equal(network.outputSize, 16);
+    const whole = new ResidualEncoder({ inChannels: 1, widths: [3, 4] }).to({ dtype: 'float64', device });
+    whole.loadStateDict(network.stateDict());
+    const x = torch.randn([2, 1, 8, 8], { dtype: 'float64', device });
+    const fields = network.eval().forward(x);
+    assert.deepEqual(fields.shape, [2, 16]);
+    assertClose(fields.view([2, 4, 4]).mean([2]), whole.eval().forward(x), { atol: 1e-12 }, 'mean of the fields');
+    gradcheck((input) => network.forward(input), [x.requiresGrad_()], { probes: 20 });
+    assert.throws(() => new ResidualEncoder({ poolSize: 0 }), /poolSize must be an integer of at least 1/);
+  });
+
   it('starts its convolutions Kaiming normal by fan-out', () => {
     const network = new ResidualEncoder({ inChannels: 64, widths: [64], norm: () => new Identity() });
     const weight = network.modules().find((part) => part instanceof Conv2d)!.weight;

@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { Worker } from 'node:worker_threads';
 import { resolve } from 'node:path';
-import { cuda, getThreads, libtorchBuild, memory, setThreads, synchronize, torch } from '../../src/torch';
+import {
+  autocast,
+  cuda,
+  Generator,
+  getThreads,
+  libtorchBuild,
+  memory,
+  scope,
+  setThreads,
+  synchronize,
+  torch,
+} from '../../src/torch';
+import { device } from '../support/device';
 
 describe('devices', () => {
   it('tells what LibTorch is and can do', () => {
@@ -11,6 +23,37 @@ describe('devices', () => {
     assert.equal(cuda.isAvailable(), cuda.deviceCount() > 0);
     synchronize('cpu');
     assert.ok(memory().frameBytes > 0);
+  });
+
+  it(`computes, differentiates, casts and draws on ${device}`, async () => {
+    const x = torch.tensor([1, 2, 3], { device, requiresGrad: true });
+    assert.equal(x.device.split(':')[0], device.split(':')[0]);
+    x.mul(x).sum().backward();
+    assert.deepEqual(x.grad!.toArraySync(), [2, 4, 6]);
+    assert.deepEqual(await x.to('cpu').data(), new Float32Array([1, 2, 3]));
+    assert.equal(await x.at(1).item(), 2);
+    const kind = device.startsWith('cuda') ? 'cuda' : 'cpu';
+    assert.equal(
+      autocast({ device: kind }, () => torch.ones([2, 2], { device }).matmul(torch.ones([2, 2], { device }))).dtype,
+      'bfloat16',
+    );
+    const generator = new Generator({ device, seed: 4 });
+    const first = torch.randn([4], { device, generator }).dataSync();
+    const state = generator.getState();
+    const second = torch.randn([4], { device, generator }).dataSync();
+    generator.setState(state);
+    assert.deepEqual(torch.randn([4], { device, generator }).dataSync(), second);
+    assert.deepEqual(torch.randn([4], { device, generator: generator.manualSeed(4) }).dataSync(), first);
+    const before = memory().liveTensors;
+    scope(() =>
+      torch
+        .ones([8, 8], { device })
+        .matmul(torch.ones([8, 8], { device }))
+        .sum()
+        .itemSync(),
+    );
+    synchronize(device);
+    assert.equal(memory().liveTensors, before);
   });
 
   it('sets threads, and refuses none', () => {

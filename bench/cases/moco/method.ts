@@ -9,10 +9,10 @@ export const files = { state: 'state.safetensors', views: 'views.bin' };
 
 /** The method before the first step; its starting values depend on the default generator. */
 export function makeMoCo(memoryFormat: MemoryFormat = 'contiguous_format'): MoCo {
-  const { widths, stemStride, embeddingSize, queueSize, temperature, momentum } = recipe;
+  const { widths, stemStride, poolSize, embeddingSize, queueSize, temperature, momentum } = recipe;
   const { splits, symmetric, inBatchNegatives } = recipe;
   return new MoCo({
-    encoder: ({ norm2d }) => new ResidualEncoder({ inChannels: 1, widths, stemStride, norm: norm2d }),
+    encoder: ({ norm2d }) => new ResidualEncoder({ inChannels: 1, widths, stemStride, poolSize, norm: norm2d }),
     head: (inputSize, { norm1d }) => new ProjectionHead({ inputSize, outputSize: embeddingSize, norm: norm1d }),
     queueSize,
     temperature,

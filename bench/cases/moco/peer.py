@@ -68,6 +68,7 @@ class Encoder(nn.Module):
         widths = recipe["widths"]
         self.conv1 = nn.Conv2d(1, widths[0], 3, recipe["stemStride"], 1, bias=False)
         self.bn1 = SplitBatchNorm2d(widths[0])
+        self.pool_size = recipe["poolSize"]
         inputs = [widths[0], *widths[:-1]]
         self.stages = nn.Sequential(
             *(
@@ -77,14 +78,15 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x):
-        return self.stages(F.relu(self.bn1(self.conv1(x)), inplace=True)).mean((2, 3))
+        y = self.stages(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return F.adaptive_avg_pool2d(y, self.pool_size).flatten(1)
 
 
 class EncoderWithHead(nn.Module):
     def __init__(self, recipe):
         super().__init__()
         self.encoder = Encoder(recipe)
-        width = recipe["widths"][-1]
+        width = recipe["widths"][-1] * recipe["poolSize"] ** 2
         self.head = nn.Sequential(
             nn.Linear(width, width, bias=False),
             SplitBatchNorm1d(width),
