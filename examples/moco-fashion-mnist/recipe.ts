@@ -9,7 +9,7 @@ export default defineRecipe({
   name: 'moco-fashion-mnist',
   description: 'Momentum contrast on Fashion-MNIST: learns to tell pictures of clothing apart without a label.',
   options: {
-    epochs: option(2, 'passes over the 60,000 images', { minimum: 0 }),
+    epochs: option(7, 'passes over the 60,000 images', { minimum: 0 }),
     batchSize: option(128, 'images a step', { integer: true, minimum: 2 }),
     learningRate: option(1.5e-3, 'the highest learning rate'),
     weightDecay: option(1e-4, 'of convolutions and linear layers'),
@@ -78,7 +78,6 @@ export default defineRecipe({
       state: { moco, random },
       steps,
       precision,
-      checkpointEvery: 100,
       evaluation: {
         encoder: moco.encoder,
         untrained,

@@ -20,6 +20,8 @@ export const benchmark: Case = {
   tasks: [{ name: 'training', options: {} }],
   implementations: [
     ours('kontrast, float32', { precision: 'float32', memoryFormat: 'channels_last' }),
+    // In PyTorch's default memory format, as the peer has it.
+    ours('kontrast, float32, contiguous', { precision: 'float32', memoryFormat: 'contiguous_format' }),
     {
       // What the quickstart chooses here: bfloat16 keeps 3 digits, so its losses only have to be near.
       ...ours('kontrast', { precision: 'auto', memoryFormat: 'channels_last' }),
