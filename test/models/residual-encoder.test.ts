@@ -38,7 +38,10 @@ describe('ResidualEncoder', () => {
   });
 
   it('averages fields of the image, whose mean is that of the whole', () => {
-    const network = new ResidualEncoder({ inChannels: 1, widths: [3, 4], poolSize: 2 }).to({ dtype: 'float64', device });
+    const network = new ResidualEncoder({ inChannels: 1, widths: [3, 4], poolSize: 2 }).to({
+      dtype: 'float64',
+      device,
+    });
     assert.equal(network.outputSize, 16);
     const whole = new ResidualEncoder({ inChannels: 1, widths: [3, 4] }).to({ dtype: 'float64', device });
     whole.loadStateDict(network.stateDict());
