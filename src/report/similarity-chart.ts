@@ -45,7 +45,11 @@ export function drawSimilarities(
   ].filter(({ total }) => total > 0);
   if (distributions.length === 0) return null;
   const { Plot } = library;
-  const highest = Math.max(...distributions.flatMap(({ bars }) => bars.map(({ share }) => share)));
+  const peaks = distributions.map(({ bars }) => bars.reduce((best, bar) => (bar.share > best.share ? bar : best)));
+  const highest = Math.max(...peaks.map(({ share }) => share));
+  // Names of peaks that are close to each other would overlap: they go above one another, over the higher one.
+  const places = peaks.map(({ low, high }) => (low + high) / 2);
+  const isCrowded = Math.max(...places) - Math.min(...places) < 0.25 * (range[1] - range[0]);
   const middle = (range[0] + range[1]) / 2;
   // The negatives are drawn first, below, but named last.
   const sentences = [...distributions]
@@ -67,8 +71,8 @@ export function drawSimilarities(
     y: {
       label: '% of pairs',
       labelArrow: 'none',
-      // Room above the tallest bar for its name.
-      domain: [0, highest * 1.16],
+      // Room above the tallest bar for its name, or for both.
+      domain: [0, highest * (isCrowded ? 1.28 : 1.16)],
       ticks: 5,
       tickFormat: (share: number) => formatNumber(share * 100),
       grid: true,
@@ -94,15 +98,14 @@ export function drawSimilarities(
         Plot.line(outline(bars), { stroke: colour, strokeWidth: 1.75, strokeDasharray: dashes }),
       ),
       Plot.ruleY([0], { stroke: 'var(--muted)' }),
-      ...distributions.map(({ name, colour, bars }) => {
-        const peak = bars.reduce((best, bar) => (bar.share > best.share ? bar : best));
-        const x = (peak.low + peak.high) / 2;
-        return Plot.text([{ x, y: peak.share, name }], {
+      ...distributions.map(({ name, colour }, index) => {
+        const x = places[index]!;
+        return Plot.text([{ x, y: isCrowded ? highest : peaks[index]!.share, name }], {
           x: 'x',
           y: 'y',
           text: 'name',
           textAnchor: x > middle ? 'end' : 'start',
-          dy: -9,
+          dy: isCrowded ? -9 - 14 * index : -9,
           fill: colour,
           className: 'halo',
         });
