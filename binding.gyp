@@ -7,7 +7,8 @@
     'node_addon_api': '<!(node -p "require(\'node-addon-api\').include_dir")',
   },
   'target_defaults': {
-    'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_CPP_EXCEPTIONS'],
+    # A worker that is being terminated can no longer take an exception; the error is dropped then, the process goes on.
+    'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
     'include_dirs': ['<(node_api_headers)', '<(node_addon_api)'],
     'cflags!': ['-fno-exceptions'],
     'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17'],

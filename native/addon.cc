@@ -1,4 +1,4 @@
-// The addon's entry: one Environment for each JavaScript environment that loads it.
+// The addon's entry.
 #include "environment.h"
 #include "errors.h"
 
@@ -11,37 +11,46 @@ void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (
 
 namespace {
 
-void closeEnvironment(Napi::Env, Environment* environment) {
+// All that one JavaScript thread holds. A thread may run several copies of kontrast (its sources beside its compiled form,
+// two versions in one tree); each makes an environment of its own, so that none disturbs another's tensors.
+struct Instances {
+  std::vector<std::unique_ptr<Environment>> environments;
+};
+
+void closeInstances(Napi::Env, Instances* instances) {
   c10::WarningUtils::set_warning_handler(nullptr);
-  {
+  for (const auto& environment : instances->environments) {
     const std::lock_guard<std::mutex> lock(environment->graveyard->mutex);
     environment->graveyard->closed = true;
   }
-  delete environment;
+  delete instances;
 }
 
-// setHandlers(makeError, onWarning): how a failure { code, message, operator?, schemas? } becomes an error, and what is
-// done with LibTorch's warnings
-Napi::Value setHandlers(Environment& environment, const Napi::CallbackInfo& info) {
-  environment.makeError = Napi::Persistent(info[0].As<Napi::Function>());
-  environment.onWarning = Napi::Persistent(info[1].As<Napi::Function>());
-  // Handlers belong to the thread, as does this environment.
-  c10::WarningUtils::set_warning_handler(&environment.warnings);
-  return info.Env().Undefined();
-}
-
-Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+// instantiate(makeError, onWarning) -> the addon's functions, for one copy of kontrast: how a failure
+// { code, message, operator?, schemas? } becomes an error, and what is done with LibTorch's warnings
+Napi::Value instantiate(const Napi::CallbackInfo& info) {
+  const auto env = info.Env();
   auto owned = std::make_unique<Environment>();
   auto& environment = *owned;
   // Index 0 stands for "no keyword" in the frame.
   environment.strings.push_back({});
-  env.SetInstanceData<Environment, closeEnvironment>(owned.release());
-  define(env, exports, "setHandlers", guarded<setHandlers>, environment);
-  defineOperators(env, exports, environment);
-  defineTensors(env, exports, environment);
-  defineAutograd(env, exports, environment);
-  defineDevices(env, exports, environment);
-  defineRandom(env, exports, environment);
+  environment.makeError = Napi::Persistent(info[0].As<Napi::Function>());
+  environment.onWarning = Napi::Persistent(info[1].As<Napi::Function>());
+  env.GetInstanceData<Instances>()->environments.push_back(std::move(owned));
+  auto functions = Napi::Object::New(env);
+  defineOperators(env, functions, environment);
+  defineTensors(env, functions, environment);
+  defineAutograd(env, functions, environment);
+  defineDevices(env, functions, environment);
+  defineRandom(env, functions, environment);
+  // LibTorch keeps one handler a thread; warnings go to the copy of kontrast that was loaded last.
+  c10::WarningUtils::set_warning_handler(&environment.warnings);
+  return functions;
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData<Instances, closeInstances>(std::make_unique<Instances>().release());
+  exports.Set("instantiate", Napi::Function::New(env, instantiate, "instantiate"));
   return exports;
 }
 

@@ -1,4 +1,4 @@
-// What one JavaScript environment (the main thread or a worker) owns inside the addon.
+// What one copy of kontrast in one JavaScript thread owns inside the addon.
 #pragma once
 
 #include "direct.h"
@@ -134,10 +134,12 @@ struct Environment {
   std::vector<std::unique_ptr<Operator>> operators;
   std::unordered_map<std::string, size_t> operatorIndex;
   std::vector<std::optional<at::Generator>> generators;
+  std::vector<size_t> freeGenerators;
   std::vector<std::unique_ptr<c10::InferenceMode>> inferenceModes;
   torch::jit::Stack stack;
   Napi::FunctionReference makeError;
   Napi::FunctionReference onWarning;
+  Napi::FunctionReference growPool;
   WarningQueue warnings;
   std::vector<Napi::Reference<Napi::ArrayBuffer>> frameBuffers;
   Napi::Reference<Napi::ArrayBuffer> poolBuffer;
@@ -155,21 +157,24 @@ struct Environment {
 using Body = Napi::Value (*)(Environment&, const Napi::CallbackInfo&);
 void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (*entry)(const Napi::CallbackInfo&),
             Environment& environment);
-[[noreturn]] void throwAsJavaScript(Napi::Env env, Environment& environment, const char* operatorName = nullptr);
 
-void emitWarnings(Environment& environment);
+// Turns the exception being handled into the JavaScript error that belongs to it, pending in `env`. Never throws: where
+// JavaScript can no longer run, because its thread is being terminated, the error is dropped.
+void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName = nullptr) noexcept;
+
+// Hands over the warnings that wait. May leave a JavaScript exception pending.
+void emitWarnings(napi_env env, Environment& environment) noexcept;
 
 template <Body body>
 Napi::Value guarded(const Napi::CallbackInfo& info) {
   auto& environment = *static_cast<Environment*>(info.Data());
   try {
     const auto result = body(environment, info);
-    if (!environment.warnings.pending.empty()) emitWarnings(environment);
+    if (!environment.warnings.pending.empty()) emitWarnings(info.Env(), environment);
     return result;
-  } catch (const Napi::Error&) {
-    throw;
   } catch (...) {
-    throwAsJavaScript(info.Env(), environment);
+    raiseCurrentException(info.Env(), environment);
+    return {};
   }
 }
 

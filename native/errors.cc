@@ -11,7 +11,7 @@ namespace kontrast {
 namespace {
 
 struct Description {
-  const char* code;
+  std::string code;
   std::string message;
   std::vector<std::string> schemas;
 };
@@ -21,7 +21,7 @@ Description describeCurrentException() {
   try {
     throw;
   } catch (const Failure& error) {
-    return {error.code.c_str(), error.what(), error.schemas};
+    return {error.code, error.what(), error.schemas};
   } catch (const c10::IndexError& error) {
     return {"INDEX", error.what_without_backtrace(), {}};
   } catch (const c10::ValueError& error) {
@@ -49,37 +49,78 @@ Description describeCurrentException() {
 
 }  // namespace
 
-void throwAsJavaScript(Napi::Env env, Environment& environment, const char* operatorName) {
-  // The strings are copied before anything else: the exception lives only inside the handlers.
-  std::string code;
-  std::string message;
-  std::vector<std::string> schemas;
-  {
-    const auto description = describeCurrentException();
-    code = description.code;
-    message = description.message;
-    schemas = description.schemas;
-  }
-  auto failure = Napi::Object::New(env);
-  failure.Set("code", code);
-  if (operatorName != nullptr) {
-    message = std::string(operatorName) + ": " + message;
-    failure.Set("operator", operatorName);
-  }
-  failure.Set("message", message);
-  if (!schemas.empty()) {
-    auto list = Napi::Array::New(env, schemas.size());
-    for (size_t i = 0; i < schemas.size(); i++) list.Set(static_cast<uint32_t>(i), schemas[i]);
-    failure.Set("schemas", list);
-  }
-  auto error = environment.makeError.Call({failure});
-  throw Napi::Error(env, error);
+namespace {
+
+// Node-API's own functions, whose failures are no exceptions: in a thread that is being terminated each of them may fail,
+// and there is nobody left to tell.
+napi_value textValue(napi_env env, const std::string& text) {
+  napi_value value = nullptr;
+  napi_create_string_utf8(env, text.c_str(), text.size(), &value);
+  return value;
 }
 
-void emitWarnings(Environment& environment) {
+void setProperty(napi_env env, napi_value object, const char* name, napi_value value) {
+  if (value != nullptr) napi_set_named_property(env, object, name, value);
+}
+
+napi_value call(napi_env env, const Napi::FunctionReference& function, napi_value argument) {
+  napi_value callee = nullptr;
+  napi_value receiver = nullptr;
+  napi_value result = nullptr;
+  if (function.IsEmpty() || argument == nullptr) return nullptr;
+  if (napi_get_reference_value(env, function, &callee) != napi_ok || callee == nullptr) return nullptr;
+  if (napi_get_undefined(env, &receiver) != napi_ok) return nullptr;
+  return napi_call_function(env, receiver, callee, 1, &argument, &result) == napi_ok ? result : nullptr;
+}
+
+// An error of Node-API itself: an exception that JavaScript threw, or a call of the addon with wrong arguments.
+bool raiseNapiError(napi_env env) noexcept {
+  try {
+    try {
+      throw;
+    } catch (const Napi::Error& error) {
+      napi_throw(env, error.Value());
+      return true;
+    }
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName) noexcept {
+  bool isPending = false;
+  if (napi_is_exception_pending(env, &isPending) == napi_ok && isPending) return;
+  if (raiseNapiError(env)) return;
+  try {
+    auto [code, message, schemas] = describeCurrentException();
+    napi_value failure = nullptr;
+    if (napi_create_object(env, &failure) != napi_ok) return;
+    setProperty(env, failure, "code", textValue(env, code));
+    if (operatorName != nullptr) {
+      message = std::string(operatorName) + ": " + message;
+      setProperty(env, failure, "operator", textValue(env, operatorName));
+    }
+    setProperty(env, failure, "message", textValue(env, message));
+    if (!schemas.empty()) {
+      napi_value list = nullptr;
+      napi_create_array_with_length(env, schemas.size(), &list);
+      for (size_t i = 0; i < schemas.size(); i++)
+        napi_set_element(env, list, static_cast<uint32_t>(i), textValue(env, schemas[i]));
+      setProperty(env, failure, "schemas", list);
+    }
+    if (const auto error = call(env, environment.makeError, failure); error != nullptr) napi_throw(env, error);
+  } catch (...) {
+    // No memory is left to describe it.
+    napi_throw_error(env, "OUT_OF_MEMORY", "out of memory");
+  }
+}
+
+void emitWarnings(napi_env env, Environment& environment) noexcept {
   std::vector<std::string> messages;
   messages.swap(environment.warnings.pending);
-  for (const auto& message : messages) environment.onWarning.Call({Napi::String::New(environment.onWarning.Env(), message)});
+  for (const auto& message : messages) call(env, environment.onWarning, textValue(env, message));
 }
 
 }  // namespace kontrast

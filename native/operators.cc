@@ -209,7 +209,8 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, &argumentCount, arguments, nullptr, &data);
   auto& environment = *static_cast<Environment*>(data);
-  uint32_t index = 0;
+  // An index beyond the table where it is no number.
+  uint32_t index = UINT32_MAX;
   uint32_t count = 0;
   napi_get_value_uint32(env, arguments[0], &index);
   napi_get_value_uint32(env, arguments[1], &count);
@@ -227,14 +228,10 @@ napi_value invoke(napi_env env, napi_callback_info info) {
       auto tensor = callDirectly(environment, plan);
       writeTensor(environment, std::move(tensor));
     }
-    if (!environment.warnings.pending.empty()) emitWarnings(environment);
+    if (!environment.warnings.pending.empty()) emitWarnings(env, environment);
     napi_create_uint32(env, static_cast<uint32_t>(results), &result);
   } catch (...) {
-    try {
-      throwAsJavaScript(env, environment, name);
-    } catch (const Napi::Error& error) {
-      error.ThrowAsJavaScriptException();
-    }
+    raiseCurrentException(env, environment, name);
   }
   return result;
 }
@@ -288,10 +285,12 @@ Napi::ArrayBuffer makeFrameBuffer(Napi::Env env, Environment& environment, size_
   return buffer;
 }
 
-// frame() -> { kind, value, length, keyword } as ArrayBuffers
+// frame(growPool) -> { kind, value, length, keyword } as ArrayBuffers; growPool(count) gives the pool room for that many
+// items and keeps those that are there
 Napi::Value frame(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   auto& frame = environment.frame;
+  environment.growPool = Napi::Persistent(info[0].As<Napi::Function>());
   auto object = Napi::Object::New(env);
   const auto make = [&](const char* name, size_t itemBytes) {
     auto buffer = makeFrameBuffer(env, environment, CallFrame::kEntries * itemBytes);

@@ -16,8 +16,16 @@ uint64_t seedOf(const Napi::CallbackInfo& info, size_t index) {
 }
 
 Napi::Value addGenerator(Environment& environment, Napi::Env env, at::Generator generator) {
-  environment.generators.emplace_back(std::move(generator));
-  return Napi::Number::New(env, static_cast<double>(environment.generators.size() - 1));
+  auto& generators = environment.generators;
+  auto& free = environment.freeGenerators;
+  if (free.empty()) {
+    free.push_back(generators.size());
+    generators.emplace_back();
+  }
+  const auto index = free.back();
+  free.pop_back();
+  generators[index] = std::move(generator);
+  return Napi::Number::New(env, static_cast<double>(index));
 }
 
 at::Generator& generatorOf(Environment& environment, const Napi::CallbackInfo& info) {
@@ -46,7 +54,10 @@ Napi::Value defaultGenerator(Environment& environment, const Napi::CallbackInfo&
 
 Napi::Value releaseGenerator(Environment& environment, const Napi::CallbackInfo& info) {
   const auto index = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
-  if (index < environment.generators.size()) environment.generators[index].reset();
+  if (index < environment.generators.size() && environment.generators[index]) {
+    environment.generators[index].reset();
+    environment.freeGenerators.push_back(index);
+  }
   return info.Env().Undefined();
 }
 

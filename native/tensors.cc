@@ -6,9 +6,11 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/from_blob.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <cmath>
 #include <cstring>
+#include <optional>
 
 namespace kontrast {
 
@@ -134,21 +136,6 @@ Napi::Value track(Environment& environment, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// alias(handle) -> a second handle to the same tensor
-Napi::Value alias(Environment& environment, const Napi::CallbackInfo& info) {
-  auto tensor = tensorOf(environment, info);
-  return Napi::Number::New(info.Env(), environment.tensors.add(std::move(tensor)));
-}
-
-Napi::Value isDisposed(Environment& environment, const Napi::CallbackInfo& info) {
-  try {
-    tensorOf(environment, info);
-  } catch (const Failure&) {
-    return Napi::Boolean::New(info.Env(), true);
-  }
-  return Napi::Boolean::New(info.Env(), false);
-}
-
 // shape(handle) and strides(handle) -> how many numbers they left in the pool
 Napi::Value putIntegers(Environment& environment, const Napi::CallbackInfo& info, c10::IntArrayRef integers) {
   for (size_t i = 0; i < integers.size(); i++) environment.frame.pool[i] = static_cast<double>(integers[i]);
@@ -176,111 +163,172 @@ Napi::Value device(Environment& environment, const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), tensorOf(environment, info).device().str());
 }
 
-Napi::Value layout(Environment& environment, const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), tensorOf(environment, info).layout() == c10::kStrided);
-}
-
-// item(handle) -> number, bigint (int64 beyond 2^53) or boolean
+// item(handle) -> number, bigint (64-bit integers beyond 2^53) or boolean
 Napi::Value item(Environment& environment, const Napi::CallbackInfo& info) {
+  constexpr int64_t kSafe = int64_t{1} << 53;
   const auto env = info.Env();
   const auto scalar = tensorOf(environment, info).item();
   if (scalar.isBoolean()) return Napi::Boolean::New(env, scalar.toBool());
   if (scalar.isComplex())
     throw Failure("TYPE", "a complex tensor has no single number; read it with dataSync()");
+  if (scalar.isUnsigned()) {
+    const auto integer = scalar.toUInt64();
+    if (integer > static_cast<uint64_t>(kSafe)) return Napi::BigInt::New(env, integer);
+    return Napi::Number::New(env, static_cast<double>(integer));
+  }
   if (scalar.isIntegral(false)) {
     const auto integer = scalar.toLong();
-    if (std::llabs(integer) > (1ll << 53)) return Napi::BigInt::New(env, integer);
+    if (integer > kSafe || integer < -kSafe) return Napi::BigInt::New(env, integer);
     return Napi::Number::New(env, static_cast<double>(integer));
   }
   return Napi::Number::New(env, scalar.toDouble());
 }
 
-// A contiguous CPU copy whose bytes can be read; `widen` turns 16-bit and 8-bit floats into float32.
-at::Tensor readable(const at::Tensor& tensor, bool widen) {
-  const at::NoGradGuard noGrad;
+// The type that a tensor's elements are read as; `widen` turns 16-bit and 8-bit floats into float32.
+c10::ScalarType readType(const at::Tensor& tensor, bool widen) {
+  const auto type = tensor.scalar_type();
+  return widen && at::isFloatingType(type) && type != at::kDouble ? at::kFloat : type;
+}
+
+// The elements in row-major order and nothing else: dense, not a view that means to be conjugated, contiguous.
+at::Tensor plain(const at::Tensor& tensor) {
   auto source = tensor.detach();
   if (source.layout() != c10::kStrided) source = source.to_dense();
-  source = source.to(c10::Device(c10::DeviceType::CPU)).resolve_conj().resolve_neg();
-  if (widen && at::isFloatingType(source.scalar_type()) && source.scalar_type() != at::kDouble)
-    source = source.to(at::kFloat);
-  return source.contiguous();
+  return source.resolve_conj().resolve_neg().contiguous();
+}
+
+void copyBytes(void* target, const at::Tensor& source) {
+  if (source.nbytes() > 0) std::memcpy(target, source.const_data_ptr(), source.nbytes());
 }
 
 // read(handle, widen) -> ArrayBuffer with a copy of the data
 Napi::Value read(Environment& environment, const Napi::CallbackInfo& info) {
-  const auto source = readable(tensorOf(environment, info), info[1].As<Napi::Boolean>().Value());
+  const at::NoGradGuard noGrad;
+  const auto& tensor = tensorOf(environment, info);
+  const auto type = readType(tensor, info[1].As<Napi::Boolean>().Value());
+  const auto source = plain(tensor.to(c10::Device(c10::DeviceType::CPU))).to(type);
   auto buffer = Napi::ArrayBuffer::New(info.Env(), source.nbytes());
-  if (source.nbytes() > 0) std::memcpy(buffer.Data(), source.const_data_ptr(), source.nbytes());
+  copyBytes(buffer.Data(), source);
   return buffer;
 }
 
-// Waits for the device and copies on a thread of libuv's pool, so that the event loop stays free.
-class ReadWorker : public Napi::AsyncWorker {
- public:
-  ReadWorker(Napi::Env env, at::Tensor tensor, bool widen)
-      : Napi::AsyncWorker(env), deferred(Napi::Promise::Deferred::New(env)), tensor_(std::move(tensor)), widen_(widen) {}
-  void Execute() override {
-    try {
-      result_ = readable(tensor_, widen_);
-    } catch (const c10::Error& error) {
-      SetError(error.what_without_backtrace());
-    } catch (const std::exception& error) {
-      SetError(error.what());
-    }
-  }
-  void OnOK() override {
-    auto buffer = Napi::ArrayBuffer::New(Env(), result_.nbytes());
-    if (result_.nbytes() > 0) std::memcpy(buffer.Data(), result_.const_data_ptr(), result_.nbytes());
-    deferred.Resolve(buffer);
-  }
-  void OnError(const Napi::Error& error) override { deferred.Reject(error.Value()); }
-
-  Napi::Promise::Deferred deferred;
-
- private:
-  at::Tensor tensor_;
-  at::Tensor result_;
-  bool widen_;
+// A read in the background: what is slow (waiting for a device, widening) happens on a thread of libuv's pool.
+struct PendingRead {
+  napi_deferred deferred = nullptr;
+  napi_async_work work = nullptr;
+  napi_ref buffer = nullptr;
+  void* target = nullptr;
+  at::Tensor source;  // a snapshot: what happens to the tensor after the call is not seen
+  c10::ScalarType type{};
+  std::optional<c10::Event> copied;  // when a device has made the snapshot
+  std::string error;
 };
 
-// readAsync(handle, widen) -> Promise<ArrayBuffer>
-Napi::Value readAsync(Environment& environment, const Napi::CallbackInfo& info) {
-  // The worker deletes itself when it is done.
-  auto* worker = new ReadWorker(info.Env(), tensorOf(environment, info), info[1].As<Napi::Boolean>().Value());
-  auto promise = worker->deferred.Promise();
-  worker->Queue();
-  return promise;
+void runRead(napi_env, void* data) {
+  auto& read = *static_cast<PendingRead*>(data);
+  try {
+    const at::NoGradGuard noGrad;
+    if (read.copied) read.copied->synchronize();
+    copyBytes(read.target, read.source.to(read.type));
+  } catch (const c10::Error& error) {
+    read.error = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    read.error = error.what();
+  } catch (...) {
+    read.error = "an exception of an unknown kind";
+  }
 }
 
-// fromBuffer(buffer, byteOffset, byteLength, dtype, dimensions, share) -> handle; the sizes are in the pool
+// Node-API's own functions, and no look at what they say: while a worker is terminated they fail, and nobody waits.
+void finishRead(napi_env env, napi_status, void* data) {
+  const std::unique_ptr<PendingRead> read(static_cast<PendingRead*>(data));
+  napi_value buffer = nullptr;
+  napi_get_reference_value(env, read->buffer, &buffer);
+  napi_delete_reference(env, read->buffer);
+  napi_delete_async_work(env, read->work);
+  if (read->error.empty()) {
+    napi_resolve_deferred(env, read->deferred, buffer);
+    return;
+  }
+  napi_value message = nullptr;
+  napi_value error = nullptr;
+  napi_create_string_utf8(env, read->error.c_str(), read->error.size(), &message);
+  napi_create_error(env, nullptr, message, &error);
+  napi_reject_deferred(env, read->deferred, error);
+}
+
+// readAsync(handle, widen) -> Promise<ArrayBuffer> of the data as it is now
+Napi::Value readAsync(Environment& environment, const Napi::CallbackInfo& info) {
+  const auto env = info.Env();
+  const at::NoGradGuard noGrad;
+  auto pending = std::make_unique<PendingRead>();
+  const auto& tensor = tensorOf(environment, info);
+  pending->type = readType(tensor, info[1].As<Napi::Boolean>().Value());
+  pending->source = plain(tensor);
+  if (pending->source.is_cpu()) {
+    if (pending->source.is_alias_of(tensor)) pending->source = pending->source.clone();
+  } else {
+    const auto device = pending->source.device();
+    // Ordered behind the work that the device was given so far, in front of what it will be given next.
+    pending->source = pending->source.to(pending->type).to(c10::Device(c10::DeviceType::CPU), pending->type, true, true);
+    pending->copied.emplace(device.type());
+    pending->copied->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  }
+  const auto bytes = static_cast<size_t>(pending->source.numel()) * c10::elementSize(pending->type);
+  auto buffer = Napi::ArrayBuffer::New(env, bytes);
+  pending->target = buffer.Data();
+  napi_value promise = nullptr;
+  const auto name = Napi::String::New(env, "kontrast.data");
+  if (napi_create_reference(env, buffer, 1, &pending->buffer) != napi_ok ||
+      napi_create_promise(env, &pending->deferred, &promise) != napi_ok ||
+      napi_create_async_work(env, nullptr, name, runRead, finishRead, pending.get(), &pending->work) != napi_ok ||
+      napi_queue_async_work(env, pending->work) != napi_ok)
+    throw Failure("TORCH", "the read could not be started");
+  pending.release();
+  return Napi::Value(env, promise);
+}
+
+// The memory under a typed array, whether its buffer is its own or shared between threads.
+struct ViewedMemory {
+  uint8_t* data = nullptr;
+  size_t bytes = 0;
+};
+
+ViewedMemory memoryOf(Napi::Env env, napi_value view) {
+  ViewedMemory memory;
+  void* data = nullptr;
+  if (napi_get_typedarray_info(env, view, nullptr, &memory.bytes, &data, nullptr, nullptr) != napi_ok)
+    throw Failure("INVALID_ARGUMENT", "the data is no typed array");
+  memory.data = static_cast<uint8_t*>(data);
+  return memory;
+}
+
+// fromBuffer(bytes, dtype, dimensions, share) -> handle; `bytes` is a Uint8Array, the sizes are in the pool
 Napi::Value fromBuffer(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
-  auto buffer = info[0].As<Napi::ArrayBuffer>();
-  const auto offset = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-  const auto bytes = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
-  const auto type = static_cast<c10::ScalarType>(info[3].As<Napi::Number>().Int32Value());
-  const auto dimensions = info[4].As<Napi::Number>().Uint32Value();
-  const auto share = info[5].As<Napi::Boolean>().Value();
+  const auto memory = memoryOf(env, info[0]);
+  const auto type = static_cast<c10::ScalarType>(info[1].As<Napi::Number>().Int32Value());
+  const auto dimensions = info[2].As<Napi::Number>().Uint32Value();
+  const auto share = info[3].As<Napi::Boolean>().Value();
+  if (c10::isQIntType(type)) throw Failure("INVALID_ARGUMENT", "a quantized tensor cannot be made from raw bytes");
   std::vector<int64_t> sizes(dimensions);
-  int64_t count = 1;
+  auto needed = static_cast<int64_t>(c10::elementSize(type));
   for (size_t i = 0; i < dimensions; i++) {
     sizes[i] = static_cast<int64_t>(environment.frame.pool[i]);
     if (sizes[i] < 0) throw Failure("INVALID_ARGUMENT", "a shape cannot hold " + std::to_string(sizes[i]));
-    count *= sizes[i];
+    if (c10::mul_overflows(needed, sizes[i], &needed)) throw Failure("INVALID_ARGUMENT", "the shape is too large");
   }
-  const auto needed = static_cast<size_t>(count) * c10::elementSize(type);
-  if (needed != bytes)
+  if (static_cast<uint64_t>(needed) != memory.bytes)
     throw Failure("INVALID_ARGUMENT", "the shape needs " + std::to_string(needed) + " bytes, the data has " +
-                                          std::to_string(bytes));
-  if (offset + bytes > buffer.ByteLength()) throw Failure("INVALID_ARGUMENT", "the data ends before the shape does");
-  auto* data = static_cast<uint8_t*>(buffer.Data()) + offset;
+                                          std::to_string(memory.bytes));
   at::Tensor tensor;
   if (share) {
     napi_ref reference = nullptr;
-    if (napi_create_reference(env, buffer, 1, &reference) != napi_ok) throw Napi::Error::New(env);
+    if (napi_create_reference(env, info[0], 1, &reference) != napi_ok)
+      throw Failure("TORCH", "the data could not be held");
     const auto graveyard = environment.graveyard;
     tensor = at::from_blob(
-        data, sizes,
+        memory.data, sizes,
         [graveyard, reference](void*) {
           const std::lock_guard<std::mutex> lock(graveyard->mutex);
           if (!graveyard->closed) graveyard->references.push_back(reference);
@@ -288,7 +336,7 @@ Napi::Value fromBuffer(Environment& environment, const Napi::CallbackInfo& info)
         at::TensorOptions().dtype(type));
   } else {
     tensor = at::detail::empty_cpu(sizes, at::TensorOptions().dtype(type));
-    if (bytes > 0) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
+    if (memory.bytes > 0) std::memcpy(tensor.mutable_data_ptr(), memory.data, memory.bytes);
   }
   dropDeadReferences(env, environment);
   return Napi::Number::New(env, environment.tensors.add(std::move(tensor)));
@@ -315,14 +363,11 @@ void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment
   define(env, exports, "release", guarded<release>, environment);
   define(env, exports, "releaseMany", guarded<releaseMany>, environment);
   define(env, exports, "track", guarded<track>, environment);
-  define(env, exports, "alias", guarded<alias>, environment);
-  define(env, exports, "isDisposed", guarded<isDisposed>, environment);
   define(env, exports, "shape", guarded<shape>, environment);
   define(env, exports, "strides", guarded<strides>, environment);
   define(env, exports, "numel", guarded<numel>, environment);
   define(env, exports, "dtype", guarded<dtype>, environment);
   define(env, exports, "device", guarded<device>, environment);
-  define(env, exports, "isStrided", guarded<layout>, environment);
   define(env, exports, "item", guarded<item>, environment);
   define(env, exports, "read", guarded<read>, environment);
   define(env, exports, "readAsync", guarded<readAsync>, environment);

@@ -239,9 +239,11 @@ Conversion typeConversion(Kind kind, const c10::Type& type, const c10::Argument&
 c10::IValue tensorValue(Environment& environment, double handle) { return c10::IValue(environment.tensors.at(handle)); }
 
 size_t appendToPool(Environment& environment, size_t& used, size_t count) {
-  auto& frame = environment.frame;
-  if (used + count > frame.poolSize)
-    throw Failure("INVALID_ARGUMENT", "a result list of " + std::to_string(count) + " items does not fit the call frame");
+  if (used + count > environment.frame.poolSize) {
+    const auto env = environment.growPool.Env();
+    environment.growPool.Call({Napi::Number::New(env, static_cast<double>(used + count))});
+    if (used + count > environment.frame.poolSize) throw Failure("OUT_OF_MEMORY", "the results do not fit into memory");
+  }
   const auto offset = used;
   used += count;
   return offset;

@@ -1,6 +1,8 @@
 /** Gradients as values, and the modes that decide what is recorded. */
-import { InvalidArgumentError } from './errors';
+import { inspect } from 'node:util';
+import { DisposedError, InvalidArgumentError } from './errors';
 import { wrap } from './frame';
+import { TensorHandle } from './handle';
 import { native } from './native';
 import type { Tensor } from './tensor';
 import { dtypeCode } from './typed-arrays';
@@ -18,7 +20,13 @@ export interface GradOptions {
   allowUnused?: boolean;
 }
 
-const handleOf = (tensor: Tensor | null): number => (tensor === null ? 0 : tensor.handle);
+function handleOf(tensor: Tensor | null): number {
+  if (tensor === null) return 0;
+  if (!(tensor instanceof TensorHandle))
+    throw new InvalidArgumentError(`grad() takes tensors, not ${inspect(tensor, { depth: 0 })}`);
+  if (tensor.handle === 0) throw new DisposedError('a tensor given to grad() was disposed');
+  return tensor.handle;
+}
 
 /**
  * The gradients of the sum of `outputs` (weighted by `gradOutputs`) with respect to each of `inputs`. Nothing accumulates in `grad`.
@@ -41,6 +49,8 @@ export function grad(
 /** Modes belong to the thread, so they can only span synchronous code: after an `await` other tasks would run under them. */
 function synchronous<T>(name: string, result: T): T {
   if (typeof result === 'object' && result !== null && typeof (result as { then?: unknown }).then === 'function') {
+    // Nobody will wait for it any more: its own failure, if it comes, is not a second error.
+    Promise.resolve(result).catch(() => undefined);
     throw new InvalidArgumentError(`${name} takes a synchronous callback; call it inside the async function instead`);
   }
   return result;
@@ -104,6 +114,9 @@ export interface AutocastOptions {
  * that need it in float32, as LibTorch's lists say. Backward passes belong outside.
  */
 export function autocast<T>(options: AutocastOptions, body: () => T): T {
+  if (typeof body !== 'function') {
+    throw new InvalidArgumentError('autocast takes options and a callback: autocast({}, () => ...)');
+  }
   const { device = 'cpu', dtype = 'bfloat16', enabled = true } = options;
   const [wasEnabled, oldDType] = native.autocastState(device);
   native.enterAutocast(device, enabled, dtypeCode(dtype));

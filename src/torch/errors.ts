@@ -15,9 +15,9 @@ export class KontrastError extends Error {
   /** A stable, upper-case identifier to branch on. */
   readonly code: string;
   /** The operator that failed, when an operator failed. */
-  readonly operator?: string;
+  declare readonly operator?: string;
   /** The schemas of that operator, when no overload fits the arguments. */
-  readonly schemas?: readonly string[];
+  declare readonly schemas?: readonly string[];
 
   constructor(message: string, options: KontrastErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });

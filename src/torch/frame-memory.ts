@@ -1,7 +1,10 @@
 /** The memory of the call frame that JavaScript and the addon share. */
 import { native } from './native';
 
-const buffers = native.frame();
+/** Items of lists; `values` is replaced by a larger array when a list does not fit. */
+export const pool = { values: new Float64Array(0) };
+
+const buffers = native.frame(reservePool);
 
 /** The arrays of the call frame, one place an argument or result. */
 export const frame = {
@@ -16,9 +19,6 @@ export const frame = {
   /** Each entry's keyword: 0 for none, else an interned name. */
   keywords: new Int32Array(buffers.keyword),
 };
-
-/** Items of lists; `values` is replaced by a larger array when a list does not fit. */
-export const pool = { values: new Float64Array(0) };
 
 /** Makes room for `length` items in the pool, keeping those that are there. */
 export function reservePool(length: number): void {

@@ -107,6 +107,7 @@ function putArgument(entry: number, argument: unknown): void {
       return;
     }
     case 'bigint':
+      if (BigInt.asIntN(64, argument) !== argument) throw tooLarge(argument);
       kinds[entry] = Kind.BigInteger;
       valueBits[entry] = argument;
       return;
@@ -147,47 +148,74 @@ function putList(entry: number, list: readonly unknown[]): void {
   kinds[entry] = count === 0 ? Kind.EmptyList : fillPool(offset, list);
 }
 
+function tooLarge(integer: bigint): InvalidArgumentError {
+  return new InvalidArgumentError(`${String(integer)} does not fit 64 bits`);
+}
+
+/** What an item of a list is, for a message. */
+function itemName(item: unknown): string {
+  if (item instanceof TensorHandle) return 'a tensor';
+  if (item === null || item === undefined) return String(item);
+  if (Array.isArray(item)) return 'a list';
+  return `a ${typeof item}`;
+}
+
 /** Writes the items of a list into the pool and says what they are. */
 function fillPool(offset: number, list: readonly unknown[]): Kind {
   const items = pool.values;
-  const first: unknown = list[0];
-  let hasFraction = false;
+  let firstPlain: unknown;
   let hasTensor = false;
+  let hasFraction = false;
   let hasNull = false;
+  // Not forEach, which would pass over holes.
   for (let i = 0; i < list.length; i++) {
     const item: unknown = list[i];
+    if (item === null || item === undefined) {
+      items[offset + i] = 0;
+      hasNull = true;
+      continue;
+    }
     if (item instanceof TensorHandle) {
       if (item.handle === 0) throw new DisposedError(`item ${String(i)} of a list of tensors was disposed`);
       items[offset + i] = item.handle;
       hasTensor = true;
-    } else if (item === null || item === undefined) {
-      items[offset + i] = 0;
-      hasNull = true;
-    } else if (typeof item !== typeof first) {
-      throw new TorchTypeError(`a list mixes ${typeof first} and ${typeof item}`);
-    } else if (typeof item === 'number') {
-      items[offset + i] = item;
-      if (!Number.isSafeInteger(item)) hasFraction = true;
-    } else if (typeof item === 'boolean') {
-      items[offset + i] = item ? 1 : 0;
-    } else if (typeof item === 'string') {
-      items[offset + i] = intern(item) % wordSize;
-    } else if (typeof item === 'bigint') {
+      continue;
+    }
+    firstPlain ??= item;
+    items[offset + i] = plainItem(item);
+    if (typeof item !== typeof firstPlain) {
+      throw new TorchTypeError(`a list mixes ${itemName(firstPlain)} and ${itemName(item)}`);
+    }
+    if (typeof item === 'number' && !Number.isSafeInteger(item)) hasFraction = true;
+  }
+  if (firstPlain === undefined) return hasNull ? Kind.OptionalTensorList : Kind.TensorList;
+  if (hasTensor || hasNull) {
+    throw new TorchTypeError(`a list mixes ${itemName(firstPlain)} and ${hasTensor ? 'a tensor' : 'null'}`);
+  }
+  if (typeof firstPlain === 'boolean') return Kind.BooleanList;
+  if (typeof firstPlain === 'string') return Kind.StringList;
+  return hasFraction ? Kind.NumberList : Kind.IntegerList;
+}
+
+function plainItem(item: NonNullable<unknown>): number {
+  switch (typeof item) {
+    case 'number':
+      return item;
+    case 'boolean':
+      return item ? 1 : 0;
+    case 'string':
+      return intern(item) % wordSize;
+    case 'bigint': {
       const number = Number(item);
       if (BigInt(number) !== item)
         throw new InvalidArgumentError(`${String(item)} is too large for a list of integers`);
-      items[offset + i] = number;
-    } else
-      throw new TorchTypeError(`a list of ${Array.isArray(item) ? 'lists' : 'objects'} is no argument for an operator`);
+      return number;
+    }
+    default:
+      throw new TorchTypeError(
+        `a list of ${Array.isArray(item) ? 'lists' : `${typeof item}s`} is no argument for an operator`,
+      );
   }
-  if (hasNull) {
-    if (!hasTensor && first !== null && first !== undefined) throw new TorchTypeError('a list mixes numbers and null');
-    return Kind.OptionalTensorList;
-  }
-  if (hasTensor) return Kind.TensorList;
-  if (typeof first === 'boolean') return Kind.BooleanList;
-  if (typeof first === 'string') return Kind.StringList;
-  return hasFraction ? Kind.NumberList : Kind.IntegerList;
 }
 
 /** Whether the last argument of a call holds keyword arguments. */

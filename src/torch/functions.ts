@@ -7,7 +7,7 @@ import { camelCase, unpackNames } from './names';
 import { functionNames } from './names.generated';
 import { native } from './native';
 import { Tensor } from './tensor';
-import { dtypeCode, dtypeOfArray, flatten, type Element } from './typed-arrays';
+import { dtypeCode, dtypeOfArray, flatten, packElements } from './typed-arrays';
 import type { Device, DType, NestedArray, TypedArray } from './types';
 
 /** Options of {@link FromData.tensor}. */
@@ -22,7 +22,11 @@ export interface FromDataOptions {
 
 /** Options of {@link FromData.fromTypedArray}. */
 export interface FromTypedArrayOptions extends FromDataOptions {
-  /** Whether the tensor gets memory of its own. Without, it shares the array's, and each sees what the other writes. Default: true. */
+  /**
+   * Whether the tensor gets memory of its own. Without, it shares the array's, and each sees what the other writes; the array
+   * lives as long as the tensor. Its buffer must then be neither resizable nor transferred (`structuredClone` or `postMessage`
+   * with a transfer list, `transfer()`): that would take the memory from under the tensor. Default: true.
+   */
   copy?: boolean;
 }
 
@@ -31,7 +35,8 @@ export interface FromData {
   /**
    * A tensor from a number, nested arrays or a typed array.
    *
-   * @throws InvalidArgumentError for ragged arrays, or arrays that mix kinds
+   * @throws InvalidArgumentError for ragged arrays, arrays that mix kinds or hold anything else than numbers, bigints and
+   *   booleans, and numbers that the dtype cannot hold
    */
   tensor(data: NestedArray | TypedArray, options?: FromDataOptions): Tensor;
   /**
@@ -48,15 +53,29 @@ export interface FromData {
 /** Everything under `torch`. */
 export type Torch = TorchFunctions & FromData;
 
+function checkShape(shape: readonly number[]): void {
+  if (!Array.isArray(shape)) throw new InvalidArgumentError(`a shape is an array of sizes, not ${String(shape)}`);
+  for (const size of shape as readonly unknown[]) {
+    if (!Number.isSafeInteger(size) || (size as number) < 0) {
+      throw new InvalidArgumentError(`a shape holds whole numbers from 0, not ${String(size)}`);
+    }
+  }
+}
+
+function isResizable(buffer: ArrayBufferLike): boolean {
+  const { resizable, growable } = buffer as { resizable?: boolean; growable?: boolean };
+  return resizable === true || growable === true;
+}
+
 function fromMemory(array: ArrayBufferView, shape: readonly number[], dtype: DType, copy: boolean): Tensor {
-  if (!(array.buffer instanceof ArrayBuffer)) {
-    throw new InvalidArgumentError('shared memory cannot back a tensor; copy it into an array of its own first');
+  checkShape(shape);
+  if (!copy && isResizable(array.buffer)) {
+    throw new InvalidArgumentError('a buffer that can change its size cannot back a tensor without a copy');
   }
   reservePool(shape.length);
   pool.values.set(shape);
-  return wrap(
-    native.fromBuffer(array.buffer, array.byteOffset, array.byteLength, dtypeCode(dtype), shape.length, !copy),
-  ) as Tensor;
+  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  return wrap(native.fromBuffer(bytes, dtypeCode(dtype), shape.length, !copy)) as Tensor;
 }
 
 const bitPatterns = new Set<DType>(['float16', 'bfloat16']);
@@ -98,27 +117,9 @@ function fromTypedArray(array: TypedArray, shape?: readonly number[], options: F
 function tensor(data: NestedArray | TypedArray, options: FromDataOptions = {}): Tensor {
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, undefined, options);
   const { shape, elements } = flatten(data);
-  const kind = typeof elements[0];
-  if (elements.some((element) => typeof element !== kind)) {
-    throw new InvalidArgumentError('the data mixes numbers, bigints and booleans');
-  }
-  const [array, own] = packElements(elements, options.dtype);
-  return finish(fromMemory(array, shape, own, true), options.dtype ?? own, options);
-}
-
-/** Elements in a typed array that loses nothing on the way to the wanted dtype, and the dtype of that array. */
-function packElements(elements: readonly Element[], wanted: DType | undefined): [TypedArray, DType] {
-  switch (typeof elements[0]) {
-    case 'bigint':
-      return [BigInt64Array.from(elements as readonly bigint[]), 'int64'];
-    case 'boolean':
-      return [Uint8Array.from(elements as readonly boolean[], Number), 'bool'];
-    default:
-      // Through float64 where float32 would round: 64-bit floats and integers beyond 2 ** 24.
-      return wanted === undefined || wanted === 'float32'
-        ? [Float32Array.from(elements as readonly number[]), 'float32']
-        : [Float64Array.from(elements as readonly number[]), 'float64'];
-  }
+  const { dtype } = options;
+  const { array, own } = packElements(elements, dtype);
+  return finish(fromMemory(array, shape, own, true), dtype ?? own, options);
 }
 
 function attachOperators(): Record<string, unknown> {

@@ -12,11 +12,13 @@ export type Handle = number;
 
 /** What the addon offers. Handles of disposed tensors raise `DisposedError`. */
 export interface Native {
-  /** How failures become errors, and what is done with LibTorch's warnings. */
-  setHandlers(makeError: (failure: NativeFailure) => Error, onWarning: (message: string) => void): void;
-
-  /** The memory of the call frame, one buffer an array. */
-  frame(): { kind: ArrayBuffer; value: ArrayBuffer; length: ArrayBuffer; keyword: ArrayBuffer };
+  /** The memory of the call frame, one buffer an array. Results that do not fit the pool make the addon call `growPool`. */
+  frame(growPool: (count: number) => void): {
+    kind: ArrayBuffer;
+    value: ArrayBuffer;
+    length: ArrayBuffer;
+    keyword: ArrayBuffer;
+  };
   /** Gives the addon the memory for items of lists. */
   setPool(pool: ArrayBuffer): void;
   /** The index of an operator: all overloads of `aten::add`, or one: `aten::add.Tensor`. */
@@ -33,27 +35,17 @@ export interface Native {
   /** Releases the handles that are the first `count` items of the pool. */
   releaseMany(count: number): void;
   track(handle: Handle): void;
-  alias(handle: Handle): Handle;
-  isDisposed(handle: Handle): boolean;
   /** Leaves the sizes in the pool, gives how many. */
   shape(handle: Handle): number;
   strides(handle: Handle): number;
   numel(handle: Handle): number;
   dtype(handle: Handle): number;
   device(handle: Handle): string;
-  isStrided(handle: Handle): boolean;
   item(handle: Handle): number | bigint | boolean;
   read(handle: Handle, widen: boolean): ArrayBuffer;
   readAsync(handle: Handle, widen: boolean): Promise<ArrayBuffer>;
   /** Makes a tensor from memory; its sizes are the first `dimensions` items of the pool. */
-  fromBuffer(
-    buffer: ArrayBuffer,
-    byteOffset: number,
-    byteLength: number,
-    dtype: number,
-    dimensions: number,
-    share: boolean,
-  ): Handle;
+  fromBuffer(bytes: Uint8Array, dtype: number, dimensions: number, share: boolean): Handle;
   setData(handle: Handle, other: Handle): void;
   isSame(a: Handle, b: Handle): boolean;
   liveTensors(): number;
@@ -103,6 +95,11 @@ export interface Native {
   setGeneratorState(generator: number, state: Handle): void;
 }
 
+/** What the addon exports: its functions for one copy of kontrast, given how failures become errors and what warnings do. */
+interface Addon {
+  instantiate(makeError: (failure: NativeFailure) => Error, onWarning: (message: string) => void): Native;
+}
+
 /** The folder of the compiled addon, beside `src` and `dist`. */
 const buildFolder = resolve(__dirname, '..', '..', 'build', 'Release');
 
@@ -140,11 +137,10 @@ function load(): { native: Native; libtorch: LibTorch } {
       });
     }
   }
-  const addon = requireAddon<Native>('kontrast.node');
-  addon.setHandlers(errorFromNative, (message) => {
+  const native = requireAddon<Addon>('kontrast.node').instantiate(errorFromNative, (message) => {
     process.emitWarning(message, { type: 'LibTorchWarning', code: 'LIBTORCH' });
   });
-  return { native: addon, libtorch };
+  return { native, libtorch };
 }
 
 const loaded = load();

@@ -1,4 +1,5 @@
 /** Random numbers: seeds, generators and their states. */
+import { inspect } from 'node:util';
 import { InvalidArgumentError } from './errors';
 import { GeneratorHandle, wrap } from './frame';
 import { native } from './native';
@@ -10,8 +11,8 @@ const collected = new FinalizationRegistry<number>((index) => {
 });
 
 function toSeed(seed: number | bigint): bigint {
-  if (typeof seed === 'number' && !Number.isSafeInteger(seed)) {
-    throw new InvalidArgumentError(`a seed is a whole number, not ${String(seed)}`);
+  if (typeof seed !== 'bigint' && !Number.isSafeInteger(seed)) {
+    throw new InvalidArgumentError(`a seed is a whole number, not ${inspect(seed)}`);
   }
   return BigInt.asUintN(64, BigInt(seed));
 }

@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/// <reference types="node" preserve="true" />
 import { inspect } from 'node:util';
 import { DisposedError, InvalidArgumentError, TorchError } from './errors';
 import { callOperator, callPlainly, setTensorFactory, wrap } from './frame';
@@ -97,11 +99,12 @@ export class Tensor extends TensorHandle {
   }
 
   set requiresGrad(on: boolean) {
-    native.setRequiresGrad(this.handle, on);
+    this.requiresGrad_(on);
   }
 
   /** Sets {@link Tensor.requiresGrad} and gives this tensor back. */
   requiresGrad_(on = true): this {
+    if (typeof on !== 'boolean') throw new InvalidArgumentError(`requiresGrad is true or false, not ${inspect(on)}`);
     native.setRequiresGrad(this.handle, on);
     return this;
   }
@@ -118,8 +121,7 @@ export class Tensor extends TensorHandle {
   }
 
   set grad(gradient: Tensor | null) {
-    if (gradient?.handle === 0) throw new DisposedError('the gradient to set was disposed');
-    native.setGradient(this.handle, gradient === null ? 0 : gradient.handle);
+    native.setGradient(this.handle, gradient === null ? 0 : handleOf(gradient, 'the gradient to set'));
   }
 
   /**
@@ -132,10 +134,10 @@ export class Tensor extends TensorHandle {
     const { retainGraph, createGraph = false, inputs = [] } = options;
     native.backward(
       [this.handle],
-      gradient === undefined ? [] : [gradient.handle],
+      gradient === undefined ? [] : [handleOf(gradient, 'the gradient')],
       retainGraph,
       createGraph,
-      inputs.map((input) => input.handle),
+      inputs.map((input) => handleOf(input, 'an input')),
     );
   }
 
@@ -149,12 +151,12 @@ export class Tensor extends TensorHandle {
    * it see the new data.
    */
   setData(other: Tensor): void {
-    native.setData(this.handle, other.handle);
+    native.setData(this.handle, handleOf(other, 'the other'));
   }
 
   /** Whether both are handles of one tensor. */
   isSame(other: Tensor): boolean {
-    return native.isSame(this.handle, other.handle);
+    return native.isSame(this.handle, handleOf(other, 'the other'));
   }
 
   /** Another dtype, another device, or both; itself, by a new handle, when nothing changes. */
@@ -263,6 +265,14 @@ export function isTensor(value: unknown): value is Tensor {
  */
 export function keepNew(tensor: Tensor): void {
   collectLater(tensor);
+}
+
+/** The handle of an argument, which JavaScript may have filled with anything. */
+function handleOf(tensor: Tensor, name: string): number {
+  if (!isTensor(tensor))
+    throw new InvalidArgumentError(`${name} must be a tensor, not ${inspect(tensor, { depth: 0 })}`);
+  if (tensor.handle === 0) throw new DisposedError(`${name} was disposed`);
+  return tensor.handle;
 }
 
 function toNumber(element: number | bigint | boolean, dtype: DType): number {

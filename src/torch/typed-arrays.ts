@@ -1,5 +1,7 @@
 /** Between LibTorch's memory and JavaScript's typed arrays. */
+import { inspect } from 'node:util';
 import { InvalidArgumentError } from './errors';
+import { TensorHandle } from './handle';
 import { dtypeNames, type DType, type NestedArray, type TypedArray } from './types';
 
 /** One element of a tensor as a JavaScript value. */
@@ -76,24 +78,92 @@ export function nest(flat: TypedArray, shape: readonly number[], dtype: DType): 
   return level(0);
 }
 
-/** The shape of nested arrays and their elements in row-major order. */
+/**
+ * The shape of nested arrays and their elements in row-major order, all of one kind.
+ *
+ * @throws InvalidArgumentError if the arrays are ragged, hold anything but numbers, bigints and booleans, or mix them
+ */
 export function flatten(nested: NestedArray): { shape: number[]; elements: Element[] } {
   const shape: number[] = [];
-  for (let level = nested; typeof level === 'object'; level = level[0] ?? 0) shape.push(level.length);
+  for (let level: unknown = nested; Array.isArray(level); level = level[0] as unknown) {
+    shape.push(level.length);
+    if (shape.length > mostDimensions)
+      throw new InvalidArgumentError('the arrays are nested too deeply, or in a circle');
+  }
   const elements: Element[] = [];
-  const visit = (value: NestedArray, dimension: number): void => {
-    if (typeof value !== 'object') {
-      if (dimension !== shape.length) throw ragged(shape);
-      elements.push(value);
+  const visit = (value: unknown, dimension: number): void => {
+    if (Array.isArray(value)) {
+      if (value.length !== shape[dimension]) throw ragged(shape);
+      // Not forEach, which would pass over holes.
+      for (const item of value as unknown[]) visit(item, dimension + 1);
       return;
     }
-    if (value.length !== shape[dimension]) throw ragged(shape);
-    for (const item of value) visit(item, dimension + 1);
+    if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean') throw noElement(value);
+    if (dimension !== shape.length) throw ragged(shape);
+    if (elements.length > 0 && typeof value !== typeof elements[0]) {
+      throw new InvalidArgumentError(`the data mixes ${typeof elements[0]}s and ${typeof value}s`);
+    }
+    elements.push(value);
   };
   visit(nested, 0);
   return { shape, elements };
 }
 
+/** LibTorch itself takes at most this many dimensions in many of its operators. */
+const mostDimensions = 64;
+
 function ragged(shape: readonly number[]): InvalidArgumentError {
   return new InvalidArgumentError(`the nested arrays are ragged: not every part has the shape [${shape.join(', ')}]`);
+}
+
+function noElement(value: unknown): InvalidArgumentError {
+  const isTensor = value instanceof TensorHandle;
+  const what = isTensor ? 'a tensor' : ArrayBuffer.isView(value) ? 'a typed array' : inspect(value, { depth: 0 });
+  const fix = isTensor ? '; join tensors with torch.stack() or torch.cat()' : '';
+  return new InvalidArgumentError(`a tensor is made of numbers, bigints or booleans, not ${what}${fix}`);
+}
+
+const integerRange = new Map<DType, readonly [bigint, bigint]>([
+  ['uint8', [0n, 2n ** 8n - 1n]],
+  ['uint16', [0n, 2n ** 16n - 1n]],
+  ['uint32', [0n, 2n ** 32n - 1n]],
+  ['uint64', [0n, 2n ** 64n - 1n]],
+  ['int8', [-(2n ** 7n), 2n ** 7n - 1n]],
+  ['int16', [-(2n ** 15n), 2n ** 15n - 1n]],
+  ['int32', [-(2n ** 31n), 2n ** 31n - 1n]],
+  ['int64', [-(2n ** 63n), 2n ** 63n - 1n]],
+]);
+
+function checkInteger(element: Element, dtype: DType, [least, most]: readonly [bigint, bigint]): bigint {
+  if (typeof element === 'number' && !Number.isInteger(element)) {
+    throw new InvalidArgumentError(`${String(element)} is no whole number, as ${dtype} needs`);
+  }
+  const integer = BigInt(element);
+  if (integer < least || integer > most) throw new InvalidArgumentError(`${String(element)} does not fit ${dtype}`);
+  return integer;
+}
+
+/**
+ * Elements in a typed array that loses nothing on the way to the wanted dtype, and the dtype of that array. Elements without a
+ * wanted dtype become float32, int64 or bool.
+ *
+ * @throws InvalidArgumentError if an integer dtype is wanted and an element is no whole number or out of its range
+ */
+export function packElements(elements: readonly Element[], wanted?: DType): { array: TypedArray; own: DType } {
+  const kind = typeof elements[0];
+  const integers = wanted ?? (kind === 'bigint' ? 'int64' : undefined);
+  const range = integers === undefined ? undefined : integerRange.get(integers);
+  if (range !== undefined && kind !== 'boolean') {
+    const checked = BigInt64Array.from(elements, (element) =>
+      BigInt.asIntN(64, checkInteger(element, integers!, range)),
+    );
+    return integers === 'uint64'
+      ? { array: new BigUint64Array(checked.buffer), own: 'uint64' }
+      : { array: checked, own: 'int64' };
+  }
+  if (kind === 'boolean') return { array: Uint8Array.from(elements, Number), own: 'bool' };
+  // Through float64 where float32 would round first.
+  return wanted === undefined || wanted === 'float32'
+    ? { array: Float32Array.from(elements, Number), own: 'float32' }
+    : { array: Float64Array.from(elements, Number), own: 'float64' };
 }

@@ -140,4 +140,18 @@ describe('autograd', () => {
       assert.ok(Math.abs(numeric - Number(analytic[position])) < 1e-7);
     }
   });
+
+  it('says that an async callback cannot run in a mode, and leaves no rejection behind', async () => {
+    const unhandled: unknown[] = [];
+    const note = (error: unknown): void => void unhandled.push(error);
+    process.on('unhandledRejection', note);
+    try {
+      assert.throws(() => noGrad(() => Promise.reject(new Error('later'))), /synchronous callback/);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      assert.deepEqual(unhandled, []);
+    } finally {
+      process.off('unhandledRejection', note);
+    }
+    assert.throws(() => autocast((() => 1) as never, undefined as never), /autocast takes options and a callback/);
+  });
 });

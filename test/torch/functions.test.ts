@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { InvalidArgumentError, scope, torch } from '../../src/torch';
+import { InvalidArgumentError, scope, torch, type DType, type NestedArray, type Tensor } from '../../src/torch';
 
 describe('torch', () => {
   it('makes tensors from numbers, bigints, booleans and nested arrays', () => {
@@ -72,13 +72,9 @@ describe('torch', () => {
     );
   });
 
-  it('refuses a shape that does not fit, and shared memory between threads', () => {
+  it('refuses a shape that does not fit', () => {
     assert.throws(() => torch.fromTypedArray(new Float32Array(3), [2]), /the shape needs 8 bytes, the data has 12/);
-    assert.throws(() => torch.fromTypedArray(new Float32Array(3), [-3]), /a shape cannot hold -3/);
-    assert.throws(
-      () => torch.fromTypedArray(new Float32Array(new SharedArrayBuffer(8)) as never),
-      InvalidArgumentError,
-    );
+    assert.throws(() => torch.fromTypedArray(new Float32Array(3), [-3]), /a shape holds whole numbers from 0, not -3/);
     assert.throws(() => torch.fromBytes(new Uint8Array(3), [1], 'float32'), /needs 4 bytes/);
     assert.throws(() => torch.fromBytes(new Uint8Array(4), [1], 'float31' as never), /'float31' is no dtype/);
   });
@@ -96,5 +92,68 @@ describe('torch', () => {
     const repeated = scope(() => torch.cat(long.map(() => tensor)));
     assert.deepEqual(repeated.shape, [70_000]);
     assert.equal(repeated.split(1).length, 70_000);
+  });
+
+  it('refuses data that no tensor can be made of, naming it', () => {
+    const wrong = (data: unknown, dtype?: DType): (() => Tensor) => {
+      return () => torch.tensor(data as NestedArray, { dtype });
+    };
+    assert.throws(wrong(undefined), /made of numbers, bigints or booleans, not undefined/);
+    assert.throws(wrong([1, undefined]), /not undefined/);
+    // eslint-disable-next-line no-sparse-arrays
+    assert.throws(wrong([1, , 2]), /not undefined/);
+    assert.throws(wrong(['1', '2']), /not '1'/);
+    assert.throws(wrong([null]), /not null/);
+    assert.throws(wrong({ length: 2 }), InvalidArgumentError);
+    assert.throws(wrong([torch.ones([2])]), /not a tensor; join tensors with torch\.stack/);
+    assert.throws(wrong([new Float32Array(2)]), /not a typed array/);
+    assert.throws(wrong([1, true]), /mixes numbers and booleans/);
+    assert.throws(wrong([[1], 2]), /ragged/);
+    const loop: unknown[] = [];
+    loop.push(loop);
+    assert.throws(wrong(loop), /nested too deeply, or in a circle/);
+    assert.throws(wrong([NaN], 'int32'), /NaN is no whole number, as int32 needs/);
+    assert.throws(wrong([1.5], 'int64'), InvalidArgumentError);
+    assert.throws(wrong([256], 'uint8'), /256 does not fit uint8/);
+    assert.throws(wrong([-1n], 'uint64'), /-1 does not fit uint64/);
+    assert.throws(wrong([2n ** 63n]), /does not fit int64/);
+    assert.throws(wrong([2 ** 31], 'int32'), InvalidArgumentError);
+  });
+
+  it('keeps integers exact on the way to their dtype', () => {
+    assert.deepEqual(
+      torch.tensor([2n ** 64n - 1n, 0n], { dtype: 'uint64' }).dataSync(),
+      new BigUint64Array([2n ** 64n - 1n, 0n]),
+    );
+    assert.deepEqual(
+      torch.tensor([2 ** 53 - 1, 3], { dtype: 'int64' }).dataSync(),
+      new BigInt64Array([2n ** 53n - 1n, 3n]),
+    );
+    assert.deepEqual(torch.tensor([2n ** 62n], { dtype: 'int64' }).dataSync(), new BigInt64Array([2n ** 62n]));
+    assert.deepEqual(torch.tensor([3n, 4n], { dtype: 'float32' }).toArraySync(), [3, 4]);
+    assert.deepEqual(torch.tensor([true, false], { dtype: 'int32' }).toArraySync(), [1, 0]);
+  });
+
+  it('refuses shapes that hold no sizes or need more than there is', () => {
+    const array = new Float32Array(4);
+    for (const shape of [[NaN], [-1], [1.5], ['4'], [2 ** 53], 4]) {
+      assert.throws(() => torch.fromTypedArray(array, shape as number[]), InvalidArgumentError);
+    }
+    assert.throws(() => torch.fromTypedArray(array, [2 ** 40, 2 ** 40]), /the shape is too large/);
+    assert.throws(() => torch.fromTypedArray(array, [2 ** 31, 2 ** 31, 4]), InvalidArgumentError);
+    assert.throws(() => torch.fromBytes(new Uint8Array(4), [4], 'qint8'), /quantized/);
+  });
+
+  it('shares memory that keeps its size, also between threads', () => {
+    const array = new Float32Array(new SharedArrayBuffer(8));
+    const x = torch.fromTypedArray(array, [2], { copy: false });
+    array[0] = 7;
+    x.at(1).fill_(3);
+    assert.deepEqual(x.toArraySync(), [7, 3]);
+    assert.equal(array[1], 3);
+    const Resizable = ArrayBuffer as unknown as new (length: number, options: object) => ArrayBuffer;
+    const resizable = new Float32Array(new Resizable(8, { maxByteLength: 1 << 20 }));
+    assert.throws(() => torch.fromTypedArray(resizable, [2], { copy: false }), /can change its size/);
+    assert.deepEqual(torch.fromTypedArray(resizable).toArraySync(), [0, 0]);
   });
 });

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { hasOperator, operatorSchemas, ops, Tensor, torch, TorchError, TorchTypeError } from '../../src/torch';
+import {
+  dispose,
+  hasOperator,
+  InvalidArgumentError,
+  operatorSchemas,
+  ops,
+  Tensor,
+  torch,
+  TorchError,
+  TorchTypeError,
+} from '../../src/torch';
 
 describe('operators', () => {
   const x = torch.tensor([
@@ -131,7 +141,7 @@ describe('operators', () => {
     assert.throws(() => loose.relu!(x, 1, 2), /it takes 1 positional arguments, not 3/);
     assert.throws(() => loose.matmul!(x), /'other' is missing/);
     assert.throws(() => loose.matmul!(x, () => x), /a function is no argument/);
-    assert.throws(() => loose.cat!([x, 1]), /a list mixes object and number/);
+    assert.throws(() => loose.cat!([x, 1]), /a list mixes a number and a tensor/);
     assert.throws(() => loose.softmax!(x, 1, { dim: 0 }), /'dim' is given twice/);
   });
 
@@ -160,5 +170,32 @@ describe('operators', () => {
     assert.equal(name, 'LibTorchWarning');
     assert.equal(code, 'LIBTORCH');
     assert.match(message, /Sparse CSR/);
+  });
+
+  it('refuses bigints beyond 64 bits', () => {
+    const x = torch.ones([1], { dtype: 'int64' });
+    assert.throws(() => x.add(2n ** 63n), /9223372036854775808 does not fit 64 bits/);
+    assert.throws(() => x.add(2n ** 64n), InvalidArgumentError);
+    assert.equal(x.mul(-(2n ** 63n)).dataSync()[0], -(2n ** 63n));
+  });
+
+  it('names what a list mixes', () => {
+    const x = torch.ones([1]);
+    const cat = torch.cat as unknown as (list: unknown[]) => unknown;
+    assert.throws(() => cat([1, x]), /a list mixes a number and a tensor/);
+    assert.throws(() => cat([x, 1]), /a list mixes a number and a tensor/);
+    assert.throws(() => cat([1, true]), /a list mixes a number and a boolean/);
+    assert.throws(() => cat([null, 1]), /a list mixes a number and null/);
+  });
+
+  it('takes back results of any length', () => {
+    const parts = torch.zeros([150_000]).split(1);
+    assert.equal(parts.length, 150_000);
+    assert.equal(parts[149_999]!.numel(), 1);
+    dispose(parts);
+  });
+
+  it('leaves out of an error what does not belong to it', () => {
+    assert.deepEqual(Object.keys(new InvalidArgumentError('no')).sort(), ['code', 'name']);
   });
 });

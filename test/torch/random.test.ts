@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { defaultGenerator, Generator, manualSeed, torch, TorchError } from '../../src/torch';
+import { defaultGenerator, Generator, InvalidArgumentError, manualSeed, torch, TorchError } from '../../src/torch';
 
 describe('random', () => {
   const draw = (generator?: Generator): number[] => Array.from(torch.randn([5], { generator }).dataSync(), Number);
@@ -53,5 +53,12 @@ describe('random', () => {
     assert.throws(() => {
       new Generator().setState(torch.zeros([3], { dtype: 'uint8' }));
     }, TorchError);
+  });
+
+  it('refuses seeds that are no whole numbers', () => {
+    assert.throws(() => new Generator({ seed: '7' as unknown as number }), /a seed is a whole number, not '7'/);
+    assert.throws(() => {
+      manualSeed(1.5);
+    }, InvalidArgumentError);
   });
 });

@@ -136,4 +136,48 @@ describe('Tensor', () => {
     const text = String(torch.zeros([5000]));
     assert.match(text, /^Tensor\(\[0, 0, 0, \.\.\., 0, 0, 0\], shape \[5000\], float32\)$/);
   });
+
+  it('reads its elements as they are when the read is asked for', async () => {
+    const x = torch.ones([4]);
+    const [data, item, array] = [x.data(), x.at(0).item(), x.toArray()];
+    const halves = torch.ones([4], { dtype: 'bfloat16' });
+    const widened = halves.data();
+    const columns = torch.ones([3, 2]);
+    const turned = columns.t().data();
+    x.zero_();
+    halves.zero_();
+    columns.zero_();
+    assert.deepEqual(await data, new Float32Array([1, 1, 1, 1]));
+    assert.equal(await item, 1);
+    assert.deepEqual(await array, [1, 1, 1, 1]);
+    assert.deepEqual(await widened, new Float32Array([1, 1, 1, 1]));
+    assert.deepEqual(await turned, new Float32Array(6).fill(1));
+    const disposed = torch.ones([2]);
+    const pending = disposed.data();
+    disposed.dispose();
+    assert.deepEqual(await pending, new Float32Array([1, 1]));
+  });
+
+  it('gives the ends of the 64-bit ranges exactly', () => {
+    assert.throws(() => torch.tensor([2n ** 63n - 1n]).itemSync(), /9223372036854775807 is not exact/);
+    assert.equal(torch.tensor([-(2n ** 63n)]).itemSync(), -(2 ** 63));
+    assert.equal(torch.fromTypedArray(new BigUint64Array([2n ** 63n])).itemSync(), 2 ** 63);
+    assert.throws(() => torch.fromTypedArray(new BigUint64Array([2n ** 64n - 1n])).itemSync(), /is not exact/);
+  });
+
+  it('refuses what is no tensor, boolean or gradient', () => {
+    const x = torch.ones([2], { requiresGrad: true });
+    const wrong = x as unknown as Record<string, unknown>;
+    assert.throws(() => (wrong.requiresGrad = 1), /requiresGrad is true or false, not 1/);
+    assert.throws(() => (wrong.grad = undefined), InvalidArgumentError);
+    assert.throws(() => (wrong.grad = [1, 2]), InvalidArgumentError);
+    const sum = x.sum() as unknown as { backward(gradient: unknown): void };
+    assert.throws(() => {
+      sum.backward(null);
+    }, /the gradient must be a tensor, not null/);
+    assert.throws(() => x.isSame(3 as unknown as Tensor), InvalidArgumentError);
+    assert.throws(() => {
+      x.setData(undefined as unknown as Tensor);
+    }, InvalidArgumentError);
+  });
 });
