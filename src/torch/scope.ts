@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Who frees a tensor: the scope it was made in, `dispose()`, or garbage collection. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { InvalidArgumentError } from './errors';
@@ -26,10 +27,13 @@ export class Scope {
   /** @internal */
   readonly parent: Scope | null;
   private open = true;
+  /** The scope that was open here by the synchronous code, to go back to. `parent` may be one that follows an async task. */
+  private readonly before: Scope | null;
 
   /** @internal */
   constructor(parent: Scope | null) {
     this.parent = parent;
+    this.before = current;
   }
 
   /** Whether tensors still join this scope. */
@@ -41,7 +45,7 @@ export class Scope {
   close(): void {
     if (!this.open) return;
     this.open = false;
-    if (current === this) current = openAncestor(this.parent);
+    if (current === this) current = openAncestor(this.before);
     let count = 0;
     for (const tensor of this.tensors) {
       if (tensor.owner !== this || tensor.handle === 0) continue;
@@ -126,17 +130,24 @@ export function release(tensor: TensorHandle): void {
   native.release(handle);
 }
 
-/** Calls `visit` with each tensor in a structure of arrays, plain objects and maps. */
-function visitTensors(value: unknown, visit: (tensor: TensorHandle) => void): void {
-  if (value instanceof TensorHandle) visit(value);
-  else if (Array.isArray(value) || value instanceof Map || value instanceof Set) {
-    for (const item of value) visitTensors(item, visit);
-  } else if (typeof value === 'object' && value !== null) {
-    const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype === Object.prototype || prototype === null) {
-      for (const item of Object.values(value)) visitTensors(item, visit);
-    }
+/** Calls `visit` with each tensor in a structure of arrays, plain objects, maps and sets, circles included. */
+function visitTensors(value: unknown, visit: (tensor: TensorHandle) => void, seen?: Set<object>): void {
+  if (typeof value !== 'object' || value === null) return;
+  if (value instanceof TensorHandle) {
+    visit(value);
+    return;
   }
+  const isIterable = Array.isArray(value) || value instanceof Map || value instanceof Set;
+  if (!isIterable) {
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) return;
+  }
+  // Made here, since most results are a tensor and need none.
+  seen ??= new Set();
+  if (seen.has(value)) return;
+  seen.add(value);
+  const items = isIterable ? (value as Iterable<unknown>) : Object.values(value);
+  for (const item of items) visitTensors(item, visit, seen);
 }
 
 function moveToParent(scope: Scope, value: unknown): void {
@@ -146,6 +157,15 @@ function moveToParent(scope: Scope, value: unknown): void {
     if (parent === null) collectLater(tensor);
     else join(parent, tensor);
   });
+}
+
+/** Closes a scope, save for the tensors in its result. A getter in the result may throw: the scope is closed all the same. */
+function closeAfter(scope: Scope, result: unknown): void {
+  try {
+    moveToParent(scope, result);
+  } finally {
+    scope.close();
+  }
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
@@ -184,23 +204,19 @@ export function scope<T>(body?: () => T): T | Scope {
   }
   current = outer;
   if (!isThenable(result)) {
-    moveToParent(opened, result);
-    opened.close();
+    closeAfter(opened, result);
     return result;
   }
   openAsyncScopes++;
-  const settle = (): void => {
-    openAsyncScopes--;
-    opened.close();
-  };
   return result.then(
     (value) => {
-      moveToParent(opened, value);
-      settle();
+      openAsyncScopes--;
+      closeAfter(opened, value);
       return value;
     },
     (error: unknown) => {
-      settle();
+      openAsyncScopes--;
+      opened.close();
       throw error;
     },
   ) as T;

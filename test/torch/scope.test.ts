@@ -180,4 +180,59 @@ describe('scope', () => {
     assert.equal(warnings.length, 1);
     assert.match(warnings[0]!, /Wrap the body of the loop in scope/);
   });
+
+  it('goes back to no scope when one opened by hand ends inside an async task', async () => {
+    let unrelated: Tensor | undefined;
+    const task = scope(async () => {
+      await turn();
+      const byHand = scope();
+      torch.ones([2]);
+      byHand.close();
+      await turn();
+    });
+    // Runs after the task's first part, before its second.
+    setImmediate(() => {
+      unrelated = torch.ones([2]);
+    });
+    await task;
+    assert.deepEqual(unrelated!.toArraySync(), [1, 1]);
+    unrelated!.dispose();
+  });
+
+  it('takes tensors out of a result that refers to itself', () => {
+    const before = live();
+    interface Loop {
+      self?: Loop;
+      x: Tensor;
+    }
+    const { x } = scope(() => {
+      const loop: Loop = { x: torch.ones([2]) };
+      loop.self = loop;
+      return loop;
+    });
+    assert.deepEqual(x.toArraySync(), [1, 1]);
+    x.dispose();
+    assert.equal(live(), before);
+  });
+
+  it('ends when looking at its result fails, in both forms', async () => {
+    const before = live();
+    const hostile = (): object => {
+      torch.ones([2]);
+      return {
+        get x(): Tensor {
+          throw new RangeError('no');
+        },
+      };
+    };
+    assert.throws(() => scope(hostile), RangeError);
+    await assert.rejects(
+      scope(async () => {
+        await turn();
+        return hostile();
+      }),
+      RangeError,
+    );
+    assert.equal(live(), before);
+  });
 });
