@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 import * as os from 'node:os';
 import * as path from 'node:path';
 

@@ -1,3 +1,4 @@
+/// <reference types="node" preserve="true" />
 /** How a run shows that it is alive: a bar on a terminal, a line now and then elsewhere. Pure: nothing here needs a tensor. */
 import { SingleBar } from 'cli-progress';
 
