@@ -41,6 +41,8 @@ function describe(tried: readonly RefusedPlace[], wrongVersion: boolean, builtFo
   if (wrongVersion && builtFor !== undefined) {
     ways.push(['npm run build:native', `in a clone: builds the addon again, for the LibTorch that is there`]);
   }
+  // While LIBTORCH is set, no other place counts.
+  const isForced = tried.some(({ place, path }) => place === 'LIBTORCH' && path !== undefined);
   const width = Math.max(...ways.map(([command]) => command.length));
   return [
     wrongVersion ? `No LibTorch of a version that fits was found (needed: ${wanted}).` : 'LibTorch was not found.',
@@ -48,7 +50,9 @@ function describe(tried: readonly RefusedPlace[], wrongVersion: boolean, builtFo
     ...tried.map(
       ({ place, path, reason }, i) => `  ${i + 1}. ${place}${path === undefined ? '' : ` (${path})`}: ${reason}`,
     ),
-    `Any of these ${ways.length === 3 ? 'three' : 'four'} fixes it:`,
+    isForced
+      ? 'Correct LIBTORCH, or unset it and use one of the others:'
+      : `Any of these ${ways.length === 3 ? 'three' : 'four'} fixes it:`,
     ...ways.map(([command, effect]) => `  - ${command.padEnd(width)}  ${effect}`),
   ].join('\n');
 }

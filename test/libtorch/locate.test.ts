@@ -65,6 +65,7 @@ describe('finding LibTorch', () => {
     assert.equal(search().source, 'cache');
     const error = failure(() => search({ LIBTORCH: ofPython }));
     assert.equal(error.code, 'LIBTORCH_VERSION');
+    assert.match(error.message, /Correct LIBTORCH, or unset it and use one of the others:/);
     assert.deepEqual(
       error.tried.map(({ place, reason }) => `${place}: ${reason}`),
       [
