@@ -42,6 +42,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineTensors(env, functions, environment);
   defineAutograd(env, functions, environment);
   defineDevices(env, functions, environment);
+  defineObjects(env, functions, environment);
   defineRandom(env, functions, environment);
   // LibTorch keeps one handler a thread; warnings go to the copy of kontrast that was loaded last.
   c10::WarningUtils::set_warning_handler(&environment.warnings);

@@ -39,6 +39,7 @@ enum class Kind : uint8_t {
   DeviceName = 11,
   LayoutName = 12,
   MemoryFormatName = 13,
+  Object = 14,  // value is an index into the table of objects
   EmptyList = 16,
   TensorList = 17,
   OptionalTensorList = 18,
@@ -103,6 +104,7 @@ struct ArgumentPlan {
   Converter converter;
   int32_t repeat;  // how often a single number is repeated to make a list
   c10::IValue fallback;
+  c10::TypePtr type;
 };
 
 // How to run an operator for calls of one signature.
@@ -135,6 +137,9 @@ struct Environment {
   std::unordered_map<std::string, size_t> operatorIndex;
   std::vector<std::optional<at::Generator>> generators;
   std::vector<size_t> freeGenerators;
+  // Values that the frame has no entry for, by number; a number is never used twice.
+  std::unordered_map<uint64_t, c10::IValue> objects;
+  uint64_t lastObject = 0;
   std::vector<std::unique_ptr<c10::InferenceMode>> inferenceModes;
   torch::jit::Stack stack;
   Napi::FunctionReference makeError;
@@ -183,6 +188,7 @@ void defineOperators(Napi::Env env, Napi::Object exports, Environment& environme
 void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineDevices(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineObjects(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineRandom(Napi::Env env, Napi::Object exports, Environment& environment);
 
 }  // namespace kontrast

@@ -90,7 +90,7 @@ Match match(Environment& environment, const Overload& overload, size_t count, Ca
       // An optional argument without a default may be left out, but an overload that does not need it fits better.
       result.defaults += fallback ? 1 : 2;
       if (plan != nullptr)
-        plan->arguments.push_back({-1, Converter::Null, 0, fallback ? *fallback : c10::IValue()});
+        plan->arguments.push_back({-1, Converter::Null, 0, fallback ? *fallback : c10::IValue(), argument.real_type()});
       continue;
     }
     const auto conversion = conversionFor(static_cast<Kind>(frame.kind[entry]), argument);
@@ -100,7 +100,7 @@ Match match(Environment& environment, const Overload& overload, size_t count, Ca
       return result;
     }
     result.cost += conversion.cost;
-    if (plan != nullptr) plan->arguments.push_back({entry, conversion.converter, conversion.repeat, {}});
+    if (plan != nullptr) plan->arguments.push_back({entry, conversion.converter, conversion.repeat, {}, argument.real_type()});
   }
   size_t positionalArguments = 0;
   for (const auto& argument : arguments) positionalArguments += argument.kwarg_only() ? 0 : 1;
@@ -194,7 +194,7 @@ size_t callBoxed(Environment& environment, const CallPlan& plan) {
   stack.clear();
   for (const auto& argument : plan.arguments) stack.push_back(toIValue(environment, argument));
   plan.overload->handle.callBoxed(&stack);
-  writeResults(environment, stack);
+  writeResults(environment, *plan.overload->schema, stack);
   const auto results = stack.size();
   stack.clear();
   environment.stack = std::move(stack);
@@ -234,6 +234,19 @@ napi_value invoke(napi_env env, napi_callback_info info) {
     raiseCurrentException(env, environment, name);
   }
   return result;
+}
+
+// resolveOverload(operator, count) -> the schema of the overload that the entries in the frame fit, all of them converted
+Napi::Value resolveOverload(Environment& environment, const Napi::CallbackInfo& info) {
+  auto& op = *environment.operators.at(info[0].As<Napi::Number>().Uint32Value());
+  const auto& plan = planFor(environment, op, info[1].As<Napi::Number>().Uint32Value());
+  const auto& schema = *plan.overload->schema;
+  torch::jit::Stack values;
+  for (const auto& argument : plan.arguments) values.push_back(toIValue(environment, argument));
+  schema.checkAndNormalizeInputs(values);
+  std::ostringstream text;
+  text << schema;
+  return Napi::String::New(info.Env(), text.str());
 }
 
 // operator(name) -> index
@@ -320,6 +333,7 @@ void defineOperators(Napi::Env env, Napi::Object exports, Environment& environme
   napi_create_function(env, "invoke", NAPI_AUTO_LENGTH, invoke, &environment, &invokeFunction);
   exports.Set("invoke", Napi::Value(env, invokeFunction));
   define(env, exports, "operator", guarded<operatorIndex>, environment);
+  define(env, exports, "resolveOverload", guarded<resolveOverload>, environment);
   define(env, exports, "hasOperator", guarded<hasOperator>, environment);
   define(env, exports, "intern", guarded<internString>, environment);
   define(env, exports, "schemas", guarded<schemas>, environment);

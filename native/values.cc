@@ -8,6 +8,7 @@
 #include <c10/core/MemoryFormat.h>
 #include <c10/core/ScalarType.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -21,6 +22,7 @@ constexpr int kExact = 0;
 constexpr int kScalar = 1;
 constexpr int kWidened = 2;
 constexpr int kRepeated = 3;
+constexpr int kObject = 4;
 constexpr int kWrapped = 20;
 
 const std::unordered_map<std::string, c10::ScalarType>& scalarTypes() {
@@ -149,6 +151,11 @@ Conversion listConversion(Kind kind, const c10::Type& element, const c10::Argume
       if (element.castRaw<c10::OptionalType>()->getElementType()->kind() == c10::TypeKind::TensorType &&
           (kind == Kind::TensorList || kind == Kind::OptionalTensorList || kind == Kind::EmptyList))
         return {Converter::OptionalTensorList};
+      if (element.castRaw<c10::OptionalType>()->getElementType()->kind() == c10::TypeKind::NumberType) {
+        if (kind == Kind::IntegerList || kind == Kind::NumberList || kind == Kind::EmptyList)
+          return {Converter::OptionalScalarList, kScalar};
+        if (kind == Kind::Object) return {Converter::Object, kObject};
+      }
       break;
     case c10::TypeKind::IntType:
     case c10::TypeKind::SymIntType:
@@ -171,10 +178,52 @@ Conversion listConversion(Kind kind, const c10::Type& element, const c10::Argume
     case c10::TypeKind::StringType:
       if (kind == Kind::StringList || kind == Kind::EmptyList) return {Converter::StringList};
       break;
+    case c10::TypeKind::ListType:
+    case c10::TypeKind::ClassType:
+      if (kind == Kind::Object) return {Converter::Object, kObject};
+      break;
     default:
       break;
   }
   return {};
+}
+
+// What an argument of any type makes of an entry.
+Conversion anyConversion(Kind kind) {
+  switch (kind) {
+    case Kind::Null:
+      return {Converter::Null};
+    case Kind::Tensor:
+      return {Converter::Tensor};
+    case Kind::Integer:
+    case Kind::BigInteger:
+      return {Converter::Integer};
+    case Kind::Number:
+      return {Converter::Number};
+    case Kind::Boolean:
+      return {Converter::Boolean};
+    case Kind::String:
+    case Kind::TypeName:
+    case Kind::DeviceName:
+    case Kind::LayoutName:
+    case Kind::MemoryFormatName:
+      return {Converter::String};
+    case Kind::TensorList:
+      return {Converter::TensorList};
+    case Kind::IntegerList:
+    case Kind::EmptyList:
+      return {Converter::IntegerList};
+    case Kind::NumberList:
+      return {Converter::NumberList};
+    case Kind::BooleanList:
+      return {Converter::BooleanList};
+    case Kind::StringList:
+      return {Converter::StringList};
+    case Kind::Object:
+      return {Converter::Object, kObject};
+    default:
+      return {};
+  }
 }
 
 Conversion typeConversion(Kind kind, const c10::Type& type, const c10::Argument& argument) {
@@ -230,6 +279,14 @@ Conversion typeConversion(Kind kind, const c10::Type& type, const c10::Argument&
       break;
     case c10::TypeKind::ListType:
       return listConversion(kind, *type.castRaw<c10::ListType>()->getElementType(), argument);
+    case c10::TypeKind::AnyType:
+      return anyConversion(kind);
+    case c10::TypeKind::ClassType:
+    case c10::TypeKind::StorageType:
+    case c10::TypeKind::StreamObjType:
+    case c10::TypeKind::DictType:
+      if (kind == Kind::Object) return {Converter::Object, kObject};
+      break;
     default:
       break;
   }
@@ -249,7 +306,14 @@ size_t appendToPool(Environment& environment, size_t& used, size_t count) {
   return offset;
 }
 
-void writeResult(Environment& environment, size_t entry, const c10::IValue& value, size_t& poolUsed) {
+// Whether a double holds each of the integers.
+bool allSafe(const c10::List<int64_t>& list) {
+  constexpr int64_t kSafe = (int64_t{1} << 53) - 1;
+  return std::all_of(list.begin(), list.end(), [](int64_t integer) { return integer <= kSafe && integer >= -kSafe; });
+}
+
+void writeResult(Environment& environment, size_t entry, const c10::IValue& value, c10::TypeKind type,
+                 size_t& poolUsed) {
   auto& frame = environment.frame;
   const auto put = [&](Kind kind, double number, size_t length = 0) {
     frame.kind[entry] = static_cast<uint8_t>(kind);
@@ -283,7 +347,12 @@ void writeResult(Environment& environment, size_t entry, const c10::IValue& valu
   } else if (value.isBool()) {
     put(Kind::Boolean, value.toBool() ? 1 : 0);
   } else if (value.isInt()) {
-    putInteger(value.toInt());
+    if (type == c10::TypeKind::ScalarTypeType)
+      put(Kind::TypeName, static_cast<double>(value.toInt()));
+    else
+      putInteger(value.toInt());
+  } else if (value.isSymBool()) {
+    put(Kind::Boolean, value.toSymBool().guard_bool(__FILE__, __LINE__) ? 1 : 0);
   } else if (value.isSymInt()) {
     putInteger(value.toSymInt().guard_int(__FILE__, __LINE__));
   } else if (value.isDouble()) {
@@ -301,7 +370,7 @@ void writeResult(Environment& environment, size_t entry, const c10::IValue& valu
     const auto list = value.toOptionalTensorVector();
     putList(Kind::OptionalTensorList, list.size(),
             [&](size_t i) { return list[i] ? handleOrZero(*list[i]) : 0.0; });
-  } else if (value.isIntList()) {
+  } else if (value.isIntList() && allSafe(value.toIntList())) {
     const auto list = value.toIntVector();
     putList(Kind::IntegerList, list.size(), [&](size_t i) { return static_cast<double>(list[i]); });
   } else if (value.isDoubleList()) {
@@ -311,7 +380,7 @@ void writeResult(Environment& environment, size_t entry, const c10::IValue& valu
     const auto list = value.toBoolList();
     putList(Kind::BooleanList, list.size(), [&](size_t i) { return list.get(i) ? 1.0 : 0.0; });
   } else {
-    throw Failure("TYPE", "a result of type " + value.tagKind() + " has no JavaScript form");
+    put(Kind::Object, keepObject(environment, value));
   }
 }
 
@@ -415,8 +484,11 @@ c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan) {
       return makeList(c10::List<bool>(), [](double item) { return item != 0; });
     case Converter::StringList:
       return makeList(c10::List<std::string>(), [&](double item) { return interned(environment, item).text; });
-    case Converter::ScalarList: {
-      c10::impl::GenericList list(c10::NumberType::get());
+    case Converter::ScalarList:
+    case Converter::OptionalScalarList: {
+      c10::TypePtr element = c10::NumberType::get();
+      if (plan.converter == Converter::OptionalScalarList) element = c10::OptionalType::create(element);
+      c10::impl::GenericList list(element);
       list.reserve(length);
       for (size_t i = 0; i < length; i++) {
         if (kind == Kind::IntegerList)
@@ -426,6 +498,8 @@ c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan) {
       }
       return c10::IValue(std::move(list));
     }
+    case Converter::Object:
+      return objectAs(environment, value, *plan.type);
     case Converter::None:
       break;
   }
@@ -446,11 +520,15 @@ void writeTensor(Environment& environment, at::Tensor tensor) {
   frame.value[0] = environment.tensors.add(std::move(tensor));
 }
 
-void writeResults(Environment& environment, torch::jit::Stack& stack) {
+void writeResults(Environment& environment, const c10::FunctionSchema& schema, torch::jit::Stack& stack) {
   if (stack.size() > CallFrame::kEntries)
     throw Failure("TYPE", "an operator returned " + std::to_string(stack.size()) + " results");
+  const auto& returns = schema.returns();
   size_t poolUsed = 0;
-  for (size_t i = 0; i < stack.size(); i++) writeResult(environment, i, stack[i], poolUsed);
+  for (size_t i = 0; i < stack.size(); i++) {
+    const auto type = i < returns.size() ? returns[i].real_type()->kind() : c10::TypeKind::AnyType;
+    writeResult(environment, i, stack[i], type, poolUsed);
+  }
 }
 
 std::string describe(Environment& environment, size_t entry) {
@@ -480,6 +558,8 @@ std::string describe(Environment& environment, size_t entry) {
       return "a complex number";
     case Kind::Generator:
       return "a generator";
+    case Kind::Object:
+      return "a list of mixed items or of lists, or an object of LibTorch";
     case Kind::EmptyList:
       return "an empty list";
     case Kind::TensorList:

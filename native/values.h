@@ -32,6 +32,8 @@ enum class Converter : uint8_t {
   BooleanList,
   ScalarList,
   StringList,
+  OptionalScalarList,
+  Object,
 };
 
 struct Conversion {
@@ -49,11 +51,18 @@ c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan);
 const at::Tensor& toTensor(Environment& environment, const ArgumentPlan& plan);
 c10::Scalar toScalar(Environment& environment, const ArgumentPlan& plan);
 
+// The table of objects: keeps a value, gives its index.
+double keepObject(Environment& environment, c10::IValue value);
+// The value at an index, as this type; throws where it is of another.
+c10::IValue objectAs(Environment& environment, double index, const c10::Type& type);
+// The value as this type, which lists of any items must be given; throws where it is of another.
+c10::IValue coerce(const c10::IValue& value, const c10::Type& type);
+
 // Writes one tensor as the only result.
 void writeTensor(Environment& environment, at::Tensor tensor);
 
-// Writes results into the frame, one entry each.
-void writeResults(Environment& environment, torch::jit::Stack& stack);
+// Writes results into the frame, one entry each; the schema tells a dtype from a number.
+void writeResults(Environment& environment, const c10::FunctionSchema& schema, torch::jit::Stack& stack);
 
 // Adds a string to the environment's table, as its last; says what kind of entry it makes.
 Kind intern(Environment& environment, const std::string& text);

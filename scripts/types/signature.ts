@@ -110,6 +110,7 @@ const resultTypes: Record<string, string> = {
   float: 'number',
   Scalar: 'number',
   bool: 'boolean',
+  ScalarType: 'DType',
 };
 
 /** The TypeScript type of what an operator gives back, or undefined where JavaScript has no value for it. */

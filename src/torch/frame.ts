@@ -3,8 +3,10 @@ import { argumentName } from './argument-names';
 import { DisposedError, InvalidArgumentError, TorchTypeError } from './errors';
 import { frame, pool, reservePool } from './frame-memory';
 import { TensorHandle } from './handle';
-import { native } from './native';
+import { native, type PackedValue } from './native';
+import { TorchObject } from './object-handle';
 import { adopt } from './scope';
+import { dtypeNames } from './types';
 
 /** What an entry of the frame is; `Kind` in native/environment.h holds the same numbers. */
 export const enum Kind {
@@ -17,6 +19,8 @@ export const enum Kind {
   BigInteger = 6,
   Complex = 8,
   Generator = 9,
+  TypeName = 10,
+  Object = 14,
   EmptyList = 16,
   TensorList = 17,
   OptionalTensorList = 18,
@@ -130,7 +134,8 @@ function putObject(entry: number, argument: object | null): void {
     pool.values[offset] = argument.re;
     pool.values[offset + 1] = argument.im;
     put(entry, Kind.Complex, offset);
-  } else
+  } else if (argument instanceof TorchObject) put(entry, Kind.Object, argument.index);
+  else
     throw new TorchTypeError(
       'an object is no argument for an operator, except as the last one, with keyword arguments',
     );
@@ -143,13 +148,51 @@ function isComplex(value: object): value is { re: number; im: number } {
 function putList(entry: number, list: readonly unknown[]): void {
   const count = list.length;
   const offset = takePool(count);
+  const kind = count === 0 ? Kind.EmptyList : fillPool(offset, list);
+  if (kind === Kind.Object) {
+    putPacked(entry, list);
+    return;
+  }
   lengths[entry] = count;
   values[entry] = offset;
-  kinds[entry] = count === 0 ? Kind.EmptyList : fillPool(offset, list);
+  kinds[entry] = kind;
 }
 
 function tooLarge(integer: bigint): InvalidArgumentError {
   return new InvalidArgumentError(`${String(integer)} does not fit 64 bits`);
+}
+
+/** Lists of lists, of objects, or of numbers and nulls: few operators take any, so these go the slow way. */
+function putPacked(entry: number, list: readonly unknown[]): void {
+  put(entry, Kind.Object, new TorchObject(native.pack(packedForm(list, 0))).index);
+}
+
+/** No schema nests lists deeper than two levels. */
+const deepestList = 8;
+
+function packedForm(value: unknown, depth: number): PackedValue {
+  if (depth > deepestList) throw new TorchTypeError('a list is nested too deeply');
+  if (value === null || value === undefined) return null;
+  if (Array.isArray(value)) return Array.from(value as unknown[], (item) => packedForm(item, depth + 1));
+  if (value instanceof TensorHandle) {
+    if (value.handle === 0) throw new DisposedError('a tensor in a nested list was disposed');
+    return { tensor: value.handle };
+  }
+  if (value instanceof TorchObject) return { object: value.index };
+  if (typeof value === 'object' && isComplex(value)) return { re: value.re, im: value.im };
+  if (typeof value === 'object' || typeof value === 'function' || typeof value === 'symbol') {
+    throw new TorchTypeError(`${itemName(value)} in a nested list is no argument for an operator`);
+  }
+  return value as PackedValue;
+}
+
+function unpackedForm(value: PackedValue): unknown {
+  if (Array.isArray(value)) return value.map(unpackedForm);
+  if (typeof value !== 'object' || value === null) return value;
+  if ('tensor' in value) return wrap(value.tensor);
+  if ('object' in value) return new TorchObject(value.object);
+  if ('entries' in value) return new Map(value.entries.map(([key, item]) => [unpackedForm(key), unpackedForm(item)]));
+  return value;
 }
 
 /** What an item of a list is, for a message. */
@@ -160,7 +203,7 @@ function itemName(item: unknown): string {
   return `a ${typeof item}`;
 }
 
-/** Writes the items of a list into the pool and says what they are. */
+/** Writes the items of a list into the pool and says what they are; `Kind.Object` where the pool cannot hold them. */
 function fillPool(offset: number, list: readonly unknown[]): Kind {
   const items = pool.values;
   let firstPlain: unknown;
@@ -181,6 +224,7 @@ function fillPool(offset: number, list: readonly unknown[]): Kind {
       hasTensor = true;
       continue;
     }
+    if (Array.isArray(item) || item instanceof TorchObject) return Kind.Object;
     firstPlain ??= item;
     items[offset + i] = plainItem(item);
     if (typeof item !== typeof firstPlain) {
@@ -189,9 +233,8 @@ function fillPool(offset: number, list: readonly unknown[]): Kind {
     if (typeof item === 'number' && !Number.isSafeInteger(item)) hasFraction = true;
   }
   if (firstPlain === undefined) return hasNull ? Kind.OptionalTensorList : Kind.TensorList;
-  if (hasTensor || hasNull) {
-    throw new TorchTypeError(`a list mixes ${itemName(firstPlain)} and ${hasTensor ? 'a tensor' : 'null'}`);
-  }
+  if (hasTensor) throw new TorchTypeError(`a list mixes ${itemName(firstPlain)} and a tensor`);
+  if (hasNull) return Kind.Object;
   if (typeof firstPlain === 'boolean') return Kind.BooleanList;
   if (typeof firstPlain === 'string') return Kind.StringList;
   return hasFraction ? Kind.NumberList : Kind.IntegerList;
@@ -212,9 +255,7 @@ function plainItem(item: NonNullable<unknown>): number {
       return number;
     }
     default:
-      throw new TorchTypeError(
-        `a list of ${Array.isArray(item) ? 'lists' : `${typeof item}s`} is no argument for an operator`,
-      );
+      throw new TorchTypeError(`a list of ${typeof item}s is no argument for an operator`);
   }
 }
 
@@ -249,6 +290,10 @@ function result(entry: number): unknown {
       return value !== 0;
     case Kind.BigInteger:
       return valueBits[entry];
+    case Kind.TypeName:
+      return dtypeNames[value];
+    case Kind.Object:
+      return unpackedForm(native.unpack(value));
     case Kind.Complex:
       return { re: pool.values[value]!, im: pool.values[value + 1]! };
     case Kind.OptionalTensorList:
@@ -263,12 +308,13 @@ function result(entry: number): unknown {
   }
 }
 
-/**
- * Calls an operator: `self`, when given, is its first argument. A last argument that is a plain object holds keyword
- * arguments. Gives nothing, one result, or an array of them.
- */
-export function callOperator(operator: number, self: TensorHandle | undefined, given: ArrayLike<unknown>): unknown {
+/** Whether the options of the call that was written last ask for a gradient of the result. */
+let wantsGrad = false;
+
+/** Writes the arguments of a call into the frame and says how many entries they take. */
+function putCall(self: TensorHandle | undefined, given: ArrayLike<unknown>): number {
   poolUsed = 0;
+  wantsGrad = false;
   let entry = 0;
   if (self !== undefined) {
     kinds[0] = Kind.Tensor;
@@ -276,7 +322,6 @@ export function callOperator(operator: number, self: TensorHandle | undefined, g
     keywords[0] = 0;
     entry = 1;
   }
-  let requiresGrad = false;
   const last = given.length - 1;
   if (last + entry >= kinds.length) throw new InvalidArgumentError('too many arguments');
   for (let i = 0; i <= last; i++) {
@@ -285,14 +330,32 @@ export function callOperator(operator: number, self: TensorHandle | undefined, g
     if (argument instanceof TensorHandle) put(entry++, Kind.Tensor, argument.handle);
     else if (i === last && isOptions(argument)) {
       entry = putOptions(entry, argument);
-      requiresGrad = argument.requiresGrad === true;
+      wantsGrad = argument.requiresGrad === true;
     } else putArgument(entry++, argument);
   }
-  const count = invoke(operator, entry);
+  return entry;
+}
+
+/**
+ * Calls an operator: `self`, when given, is its first argument. A last argument that is a plain object holds keyword
+ * arguments. Gives nothing, one result, or an array of them.
+ */
+export function callOperator(operator: number, self: TensorHandle | undefined, given: ArrayLike<unknown>): unknown {
+  const count = invoke(operator, putCall(self, given));
   if (count !== 1 || kinds[0] !== (Kind.Tensor as number)) return results(count);
   const tensor = wrap(values[0]!);
-  if (requiresGrad) native.setRequiresGrad(tensor.handle, true);
+  if (wantsGrad) native.setRequiresGrad(tensor.handle, true);
   return tensor;
+}
+
+/**
+ * Does everything that a call does up to running the operator: chooses the overload and converts each argument.
+ *
+ * @returns the schema of the overload
+ * @throws TorchTypeError if no overload takes these arguments
+ */
+export function resolveOverload(operator: number, given: ArrayLike<unknown>): string {
+  return native.resolveOverload(operator, putCall(undefined, given));
 }
 
 /** Nothing, one result, or an array of them. */

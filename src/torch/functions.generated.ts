@@ -2566,6 +2566,8 @@ export interface TorchFunctions {
   prod(self: Tensor, dim: number, keepdim?: boolean, options?: DTypeOption): Tensor;
   /** `prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
   prod(self: Tensor, dim: number, options?: { keepdim?: boolean } & DTypeOption): Tensor;
+  /** `promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
+  promoteTypes(type1: DType, type2: DType): DType;
   /** `put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
   put(self: Tensor, index: Tensor, source: Tensor, accumulate?: boolean): Tensor;
   /** `put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
@@ -2804,6 +2806,15 @@ export interface TorchFunctions {
   resolveConj(self: Tensor): Tensor;
   /** `resolve_neg(Tensor(a) self) -> Tensor(a)` */
   resolveNeg(self: Tensor): Tensor;
+  /**
+   * - `result_type.Tensor(Tensor tensor, Tensor other) -> ScalarType`
+   * - `result_type.Scalar(Tensor tensor, Scalar other) -> ScalarType`
+   */
+  resultType(tensor: Tensor, other: Tensor | Scalar): DType;
+  /** `result_type.Scalar_Scalar(Scalar scalar1, Scalar scalar2) -> ScalarType` */
+  resultType(scalar1: Scalar, scalar2: Scalar): DType;
+  /** `result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType` */
+  resultType(scalar: Scalar, tensor: Tensor): DType;
   /** `retain_grad(Tensor(a!) self) -> ()` */
   retainGrad(self: Tensor): void;
   /** `retains_grad(Tensor self) -> bool` */

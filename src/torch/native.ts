@@ -10,6 +10,19 @@ import { errorFromNative, KontrastError, type NativeFailure } from './errors';
 /** A tensor in the addon's table. 0 is no tensor. */
 export type Handle = number;
 
+/** A value outside the frame: nested lists and dictionaries of plain values, tensors and objects. */
+export type PackedValue =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | { tensor: Handle }
+  | { object: number }
+  | { re: number; im: number }
+  | { entries: [PackedValue, PackedValue][] }
+  | PackedValue[];
+
 /** What the addon offers. Handles of disposed tensors raise `DisposedError`. */
 export interface Native {
   /** The memory of the call frame, one buffer an array. Results that do not fit the pool make the addon call `growPool`. */
@@ -28,6 +41,8 @@ export interface Native {
   intern(text: string): number;
   /** Runs an operator on `count` entries of the frame; gives the number of results, which are in the frame. */
   invoke(operator: number, count: number): number;
+  /** Chooses the overload for `count` entries of the frame and converts them, without running it; gives its schema. */
+  resolveOverload(operator: number, count: number): string;
   /** The schema of every operator that is registered, sorted. */
   schemas(): string[];
 
@@ -49,6 +64,14 @@ export interface Native {
   setData(handle: Handle, other: Handle): void;
   isSame(a: Handle, b: Handle): boolean;
   liveTensors(): number;
+
+  /** Keeps a value that the frame has no entry for; gives its number. */
+  pack(value: PackedValue): number;
+  /** Takes a value out of the table. */
+  unpack(index: number): PackedValue;
+  releaseObject(index: number): void;
+  objectType(index: number): string;
+  storageOf(handle: Handle): number;
 
   backward(
     outputs: Handle[],

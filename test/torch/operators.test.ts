@@ -185,7 +185,7 @@ describe('operators', () => {
     assert.throws(() => cat([1, x]), /a list mixes a number and a tensor/);
     assert.throws(() => cat([x, 1]), /a list mixes a number and a tensor/);
     assert.throws(() => cat([1, true]), /a list mixes a number and a boolean/);
-    assert.throws(() => cat([null, 1]), /a list mixes a number and null/);
+    assert.throws(() => cat([null, 1]), /'tensors' takes Tensor\[\], not a list of mixed items/);
   });
 
   it('takes back results of any length', () => {
