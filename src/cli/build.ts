@@ -2,10 +2,12 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { cuda, manualSeed, setThreads, type Device } from '../torch';
-import { InvalidArgumentError } from '../torch/errors';
+import { InvalidArgumentError, KontrastError } from '../torch/errors';
 import {
+  checkRecipeRun,
   describeCheckpoint,
   loadRecipe,
+  optionFlag,
   resolveOptions,
   restoreCheckpoint,
   RunFolder,
@@ -14,6 +16,7 @@ import {
   type RecipeRun,
   type RunRecord,
 } from '../train';
+import { commandName } from './command-name';
 import { log } from './output';
 
 /** Flags that `evaluate` and `embed` share. */
@@ -39,7 +42,11 @@ export function chooseDevice(wanted: string): Device {
   return `cuda:${index}`;
 }
 
-/** Builds a run the same way each time: threads, seed, then the recipe. */
+/**
+ * Builds a run the same way each time: threads, seed, then the recipe.
+ *
+ * @throws {KontrastError} what kontrast refuses in `build`; code `RECIPE` when it fails otherwise.
+ */
 export async function buildRun(
   recipe: Recipe,
   record: Pick<RunRecord, 'options' | 'seed' | 'threads'>,
@@ -47,7 +54,17 @@ export async function buildRun(
 ): Promise<RecipeRun> {
   setThreads(record.threads);
   manualSeed(record.seed);
-  return recipe.build(resolveOptions(recipe.options, record.options), { device, seed: record.seed, log });
+  const options = resolveOptions(recipe.options, record.options);
+  try {
+    return checkRecipeRun(await recipe.build(options, { device, seed: record.seed, log }), recipe.name);
+  } catch (error) {
+    if (error instanceof KontrastError) throw error;
+    throw new KontrastError(
+      `recipe '${recipe.name}' failed in its build: ${error instanceof Error ? error.message : String(error)}; mend it there ` +
+        '(KONTRAST_DEBUG=1 prints the line)',
+      { code: 'RECIPE', cause: error },
+    );
+  }
 }
 
 /** A trained run, built again with its weights. */
@@ -59,15 +76,21 @@ export interface TrainedRun extends LoadedRecipe {
   checkpoint: string;
 }
 
-/** Builds the run that a folder or checkpoint belongs to, with the checkpoint's weights. */
+/**
+ * Builds the run that a folder or checkpoint belongs to, with the checkpoint's weights.
+ *
+ * @throws {KontrastError} when there is none, it is not of the run in its folder, or the recipe is another than it was.
+ */
 export async function openTrainedRun(target: string, flags: RunFlags): Promise<TrainedRun> {
   const checkpoint = findCheckpoint(target);
   const { run: saved } = describeCheckpoint(checkpoint);
   if (saved === null) {
     throw new InvalidArgumentError(
-      `the checkpoint '${checkpoint}' was not made by 'kontrast train', so its recipe is not known`,
+      `the checkpoint '${checkpoint}' was not made by '${commandName()} train', so its recipe is not known: name one that was`,
     );
   }
+  const folder = new RunFolder(path.dirname(checkpoint));
+  folder.checkOwns(checkpoint, saved);
   if (flags.recipe === undefined && !fs.existsSync(saved.recipePath)) {
     throw new InvalidArgumentError(
       `the run's recipe '${saved.recipePath}' is not there any more: say where it is now with --recipe <file>`,
@@ -78,22 +101,34 @@ export async function openTrainedRun(target: string, flags: RunFlags): Promise<T
   const record = { ...saved, threads: flags.threads ?? saved.threads };
   const run = await buildRun(loaded.recipe, record, chooseDevice(flags.device ?? 'auto'));
   restoreCheckpoint(checkpoint, run.state, { only: true });
-  return { ...loaded, run, record, checkpoint, folder: new RunFolder(path.dirname(checkpoint)) };
+  return { ...loaded, run, record, checkpoint, folder };
 }
 
-/** Refuses another recipe than the run's, and says so when the recipe's file has changed. */
+/** Refuses another recipe than the run's and one that has lost options, and says so when the recipe's file has changed. */
 export function checkSameRecipe(loaded: LoadedRecipe, record: RunRecord): void {
   if (loaded.recipe.name !== record.recipe) {
     throw new InvalidArgumentError(
-      `the run is of recipe '${record.recipe}', but '${loaded.path}' is recipe '${loaded.recipe.name}'`,
+      `the run is of recipe '${record.recipe}', but '${loaded.path}' is recipe '${loaded.recipe.name}': name the run's own`,
+    );
+  }
+  const gone = Object.keys(record.options).filter((name) => !Object.hasOwn(loaded.recipe.options, name));
+  if (gone.length > 0) {
+    throw new InvalidArgumentError(
+      `the run was started with ${gone.map(optionFlag).join(', ')}, which the recipe '${loaded.path}' has no more: ` +
+        'bring the recipe back to what it was, or start another run',
     );
   }
   if (loaded.hash !== record.recipeHash) log(`note: the recipe '${loaded.path}' has changed since the run was started`);
 }
 
-function findCheckpoint(target: string): string {
+/** The checkpoint that a run's folder holds, or the file itself; absolute. */
+export function findCheckpoint(target: string): string {
   const stat = fs.statSync(target, { throwIfNoEntry: false });
-  if (stat === undefined) throw new InvalidArgumentError(`there is no run or checkpoint '${target}'`);
+  if (stat === undefined) {
+    throw new InvalidArgumentError(
+      `there is no run or checkpoint '${target}': name a run's folder or a checkpoint's file`,
+    );
+  }
   if (!stat.isDirectory()) return path.resolve(target);
   const folder = new RunFolder(path.resolve(target));
   if (!folder.hasCheckpoint) {

@@ -9,6 +9,7 @@ import { openTrainedRun, type RunFlags } from './build';
 import { exitCodes } from './exit-codes';
 import { checking } from './failure';
 import { log, print } from './output';
+import { checkWritable } from './writable';
 
 /** The flags of `kontrast embed`. */
 export interface EmbedFlags extends RunFlags {
@@ -19,7 +20,11 @@ export interface EmbedFlags extends RunFlags {
 /** `kontrast embed <run> --output <file>`; returns the exit code. */
 export async function embed(target: string, flags: EmbedFlags): Promise<number> {
   const { recipe, checkpoint, evaluation } = await checking(async () => {
-    if (fs.existsSync(flags.output) && flags.overwrite !== true) {
+    const place = fs.statSync(flags.output, { throwIfNoEntry: false });
+    if (place?.isDirectory() === true) {
+      throw new InvalidArgumentError(`'${flags.output}' is a folder: name a file with --output`);
+    }
+    if (place !== undefined && flags.overwrite !== true) {
       throw new InvalidArgumentError(
         `'${flags.output}' is there already: replace it with --overwrite, or choose another name`,
       );
@@ -29,6 +34,7 @@ export async function embed(target: string, flags: EmbedFlags): Promise<number> 
         `there is no folder '${path.dirname(flags.output)}' for the output: make it first`,
       );
     }
+    checkWritable(path.dirname(flags.output), '--output');
     const opened = await openTrainedRun(target, flags);
     if (opened.run.evaluation === undefined) {
       throw new InvalidArgumentError(`recipe '${opened.recipe.name}' names nothing to embed (it has no evaluation)`);

@@ -3,10 +3,14 @@ import { Command, CommanderError, Option } from 'commander';
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
+import { inspect } from 'node:util';
+import { InvalidArgumentError, KontrastError } from '../torch/errors';
+import { commandName } from './command-name';
 import { exitCodes } from './exit-codes';
 import { checking, CommandFailure } from './failure';
 import type { EmbedFlags } from './embed';
 import type { EvaluateFlags } from './evaluate';
+import { print } from './output';
 import type { TrainFlags } from './train';
 import { parseCount, parseDevice, parseSeed } from './values';
 
@@ -39,8 +43,9 @@ export async function main(argv: string[]): Promise<number> {
 
 function describeError(error: unknown): string {
   const real = error instanceof CommandFailure ? error.cause : error;
-  if (process.env.KONTRAST_DEBUG === '1' && real instanceof Error) return `error: ${real.stack ?? real.message}`;
-  return `error: ${real instanceof Error ? real.message : String(real)}`;
+  if (process.env.KONTRAST_DEBUG === '1') return `error: ${inspect(real)}`;
+  if (real instanceof KontrastError) return `error: ${real.message}`;
+  return `error: ${real instanceof Error ? real.message : String(real)}\n(KONTRAST_DEBUG=1 prints where it comes from)`;
 }
 
 function createProgram(setExitCode: (code: number) => void): Command {
@@ -74,7 +79,10 @@ function createProgram(setExitCode: (code: number) => void): Command {
     .usage('<recipe.ts> [options] [recipe options]')
     .argument('[recipe]', 'the recipe: a TypeScript file')
     .option('--out <folder>', "the run's folder (default: runs/<recipe's name>)")
-    .option('--resume', 'go on with the run in that folder, exactly where its last checkpoint stands')
+    .option(
+      '--resume',
+      'go on with the run in that folder, exactly where its last checkpoint stands; other options than it was started with are refused',
+    )
     .option('--overwrite', 'start the run in that folder over')
     .addOption(device())
     .addOption(new Option('--seed <number>', 'seed of all random numbers (default: 0)').argParser(parseSeed))
@@ -84,6 +92,17 @@ function createProgram(setExitCode: (code: number) => void): Command {
     .allowUnknownOption()
     .allowExcessArguments()
     .action(async (recipe: string | undefined, flags: TrainFlags, command: Command) => {
+      if (recipe === undefined || recipe.startsWith('-')) {
+        if (flags.help === true) return print(command.helpInformation().trimEnd());
+        throw new CommandFailure(
+          exitCodes.usage,
+          new InvalidArgumentError(
+            recipe === undefined
+              ? `name a recipe: '${commandName()} train <recipe.ts>'; --help says more`
+              : `the recipe comes before its options: '${commandName()} train <recipe.ts> ${recipe} …'`,
+          ),
+        );
+      }
       const { train } = await checking(() => load('./train') as typeof import('./train'));
       setExitCode(await train(recipe, command.args.slice(1), flags, command));
     });

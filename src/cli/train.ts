@@ -5,24 +5,32 @@ import { dispose, getThreads } from '../torch';
 import { InvalidArgumentError } from '../torch/errors';
 import {
   createProgress,
+  describeCheckpoint,
   describeOptions,
   evaluateRun,
   formatOption,
   loadRecipe,
   optionFlag,
   parseOptions,
+  readMetrics,
   resolveOptions,
   RunFolder,
+  RunLock,
   Trainer,
+  type IndexedBatch,
   type LoadedRecipe,
   type OptionValue,
+  type Recipe,
+  type RecipeRun,
   type RunMode,
   type RunRecord,
 } from '../train';
 import { buildRun, checkSameRecipe, chooseDevice } from './build';
+import { commandName, shellPath } from './command-name';
 import { exitCodes } from './exit-codes';
 import { checking, CommandFailure } from './failure';
 import { log, print } from './output';
+import { checkWritable } from './writable';
 
 /** The flags of `kontrast train`. */
 export interface TrainFlags {
@@ -37,25 +45,11 @@ export interface TrainFlags {
 
 /** `kontrast train <recipe>`; returns the exit code. */
 export async function train(
-  file: string | undefined,
+  file: string,
   words: readonly string[],
   flags: TrainFlags,
   command: Command,
 ): Promise<number> {
-  if (file === undefined || file.startsWith('-')) {
-    if (flags.help === true) {
-      print(command.helpInformation().trimEnd());
-      return exitCodes.ok;
-    }
-    return checking(() => {
-      throw new InvalidArgumentError(
-        file === undefined
-          ? "name a recipe: 'kontrast train <recipe.ts>'; --help says more"
-          : `the recipe comes before its options: 'kontrast train <recipe.ts> ${file} …'`,
-      );
-    });
-  }
-
   const prepared = await checking(async () => {
     const loaded = await loadRecipe(file);
     if (flags.help === true) return loaded;
@@ -66,7 +60,15 @@ export async function train(
     return exitCodes.ok;
   }
 
-  const { folder, trainer, run, record, recipe, stop } = prepared;
+  try {
+    return await carryOut(prepared);
+  } finally {
+    prepared.lock.release();
+  }
+}
+
+/** Trains, then evaluates; returns the exit code. */
+async function carryOut({ folder, trainer, run, record, recipe, stop }: Prepared): Promise<number> {
   const firstStep = trainer.step;
   log(
     `${recipe.name}: ${trainer.stepsTotal} steps on ${record.device} (threads: ${record.threads}), into ${folder.path}`,
@@ -86,10 +88,10 @@ export async function train(
   }
   if (stop.signal.aborted) {
     const isDone = trainer.step === trainer.stepsTotal;
-    const place = quote(path.relative('', folder.path) || '.');
+    const place = shellPath(folder.path);
     log(
       `stopped after step ${trainer.step} of ${trainer.stepsTotal}; the state is saved. ${isDone ? 'Evaluate it' : 'Go on'} with:\n` +
-        (isDone ? `  kontrast evaluate ${place}` : `  kontrast train ${quote(file)} --out ${place} --resume`),
+        `  ${commandName()} ${isDone ? `evaluate ${place}` : `train ${shellPath(record.recipePath)} --out ${place} --resume`}`,
     );
     return signals.received() === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted;
   }
@@ -101,18 +103,55 @@ export async function train(
   return exitCodes.ok;
 }
 
-/** Checks and builds everything, and changes nothing on disk. */
-async function prepare(loaded: LoadedRecipe, given: Record<string, OptionValue>, flags: TrainFlags) {
-  const { recipe } = loaded;
+/** A run that can start. */
+interface Prepared {
+  recipe: Recipe;
+  folder: RunFolder;
+  /** Keeps other processes out of the folder. */
+  lock: RunLock;
+  record: RunRecord;
+  run: RecipeRun;
+  trainer: Trainer<IndexedBatch, unknown[]>;
+  stop: AbortController;
+}
+
+/** Takes the run's folder, checks and builds everything, and changes nothing else on disk. */
+async function prepare(loaded: LoadedRecipe, given: Record<string, OptionValue>, flags: TrainFlags): Promise<Prepared> {
   if (flags.resume === true && flags.overwrite === true) {
     throw new InvalidArgumentError('--resume goes on with a run, --overwrite starts it over: give one of them');
   }
   const mode: RunMode = flags.resume === true ? 'resume' : flags.overwrite === true ? 'overwrite' : 'new';
-  const folder = new RunFolder(path.resolve(flags.out ?? path.join('runs', recipe.name)));
-  const before = folder.check(mode);
+  const folder = new RunFolder(path.resolve(flags.out ?? path.join('runs', loaded.recipe.name)));
+  checkWritable(folder.path, '--out');
+  // Mistakes first, without a trace on disk; what counts is what the folder holds once it is taken.
+  folder.check(mode);
+  const lock = await RunLock.take(folder.path);
+  try {
+    return { ...(await build(loaded, given, flags, folder, folder.check(mode))), lock };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** @param before The record of the run to go on with; null for a new run. */
+async function build(
+  loaded: LoadedRecipe,
+  given: Record<string, OptionValue>,
+  flags: TrainFlags,
+  folder: RunFolder,
+  before: RunRecord | null,
+): Promise<Omit<Prepared, 'lock'>> {
+  const { recipe } = loaded;
+  const isResumed = before !== null && folder.hasCheckpoint;
   if (before !== null) {
     checkSameRecipe(loaded, before);
     checkSameOptions(before, given, flags);
+  }
+  if (isResumed) {
+    const { run: saved } = describeCheckpoint(folder.checkpoint);
+    if (saved !== null) folder.checkOwns(folder.checkpoint, saved);
+    if (fs.existsSync(folder.metrics)) readMetrics(folder.metrics);
   }
 
   const device = chooseDevice(before?.device ?? flags.device ?? 'auto');
@@ -137,7 +176,6 @@ async function prepare(loaded: LoadedRecipe, given: Record<string, OptionValue>,
   };
   const run = await buildRun(recipe, record, device);
   const stop = new AbortController();
-  const isResumed = before !== null && folder.hasCheckpoint;
   const trainer = new Trainer(run, {
     device,
     checkpointPath: folder.checkpoint,
@@ -204,9 +242,4 @@ function printHelp({ recipe }: LoadedRecipe, command: Command): void {
 function readVersion(): string {
   const manifest = path.resolve(__dirname, '..', '..', 'package.json');
   return (JSON.parse(fs.readFileSync(manifest, 'utf8')) as { version: string }).version;
-}
-
-/** A word as a shell takes it. */
-function quote(word: string): string {
-  return /^[\w./:@%+=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -22,6 +22,7 @@ import * as path from 'node:path';
 import { InvalidArgumentError } from '../torch/errors';
 import { writeFileAtomic, writeFully } from '../torch/files';
 import { DataError } from './errors';
+import { unwritableReason } from './writable-folder';
 
 const magic = Buffer.from('KTIMAGES', 'latin1');
 const preambleBytes = magic.length + 4 + 4 + 32;
@@ -119,18 +120,29 @@ export function writeImageCache(file: string, archive: ImageArchive): void {
     .digest()
     .copy(preamble, magic.length + 8);
 
+  checkWritable(file);
   try {
     fs.mkdirSync(path.dirname(file), { recursive: true });
     writeFileAtomic(file, (descriptor) => {
       for (const part of [preamble, header, ...sections]) writeFully(descriptor, part);
     });
   } catch (error) {
-    throw new DataError(
-      `Cannot write the cache ${file}: ${messageOf(error)}. Free some space or set KONTRAST_CACHE to a folder that can be written.`,
-      'DATA_CACHE_UNUSABLE',
-      error,
-    );
+    throw unwritable(file, messageOf(error), error);
   }
+}
+
+/** @throws DataError `DATA_CACHE_UNUSABLE` */
+function checkWritable(file: string): void {
+  const reason = unwritableReason(path.dirname(file));
+  if (reason !== null) throw unwritable(file, reason);
+}
+
+function unwritable(file: string, reason: string, cause?: unknown): DataError {
+  return new DataError(
+    `Cannot write the cache ${file}: ${reason}. Free some space or set KONTRAST_CACHE to a folder that can be written.`,
+    'DATA_CACHE_UNUSABLE',
+    cause,
+  );
 }
 
 /**
@@ -147,7 +159,11 @@ export function readImageCache(file: string, name: string, split: string): Cache
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
       throw new DataError(`There is no cache ${file}.`, 'DATA_CACHE_MISSING', error);
     }
-    throw new DataError(`Cannot read the cache ${file}: ${messageOf(error)}.`, 'DATA_CACHE_UNUSABLE', error);
+    throw new DataError(
+      `Cannot read the cache ${file}: ${messageOf(error)}. Set KONTRAST_CACHE to a folder that can be read and written.`,
+      'DATA_CACHE_UNUSABLE',
+      error,
+    );
   }
   try {
     const size = fs.fstatSync(descriptor).size;
@@ -212,7 +228,7 @@ export interface OpenImageCacheOptions {
 /**
  * Reads one split, converting the source first when there is no cache, and again when the cache is damaged.
  *
- * @throws DataError what `convert` threw when there is no cache; when the cache is damaged and cannot be made again, an error that
+ * @throws DataError `DATA_CACHE_UNUSABLE` when a cache has to be made and cannot be written; what `convert` threw when there is no cache; when the cache is damaged and cannot be made again, an error that
  * says both
  */
 export function openImageCache(options: OpenImageCacheOptions): CachedImages {
@@ -224,6 +240,8 @@ export function openImageCache(options: OpenImageCacheOptions): CachedImages {
     if (!(error instanceof DataError) || error.code === 'DATA_CACHE_UNUSABLE') throw error;
     problem = error;
   }
+  // Before the conversion, which takes its time.
+  checkWritable(file);
   let archive: ImageArchive;
   try {
     archive = convert();

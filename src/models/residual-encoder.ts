@@ -21,7 +21,7 @@ export interface ResidualEncoderOptions {
   stemKernelSize?: number;
   /**
    * Into how many by how many fields the last stage's image is averaged; the fields follow each other in the result. Default 1: the mean
-   * over the whole image. With more, the result keeps something of where in the image a feature was.
+   * over the whole image. With more, the result keeps something of where in the image a feature was. At most the last image's smaller side.
    */
   poolSize?: number;
   /** Makes the normalisation layers. Default: {@link BatchNorm2d}. */
@@ -84,11 +84,20 @@ export class ResidualEncoder extends Module implements Encoder {
     startConvolutions(this, generator);
   }
 
+  /** @throws InvalidArgumentError if the last image is smaller than `poolSize` */
   override forward(x: Tensor): Tensor {
     return scope(() => {
       const stem = scope(() => this.bn1.forward(this.conv1.forward(x)).relu_());
       const image = this.stages.forward(stem);
-      return this.poolSize === 1 ? image.mean([2, 3]) : image.adaptiveAvgPool2d(this.poolSize).flatten(1);
+      if (this.poolSize === 1) return image.mean([2, 3]);
+      const sides = image.shape.slice(2);
+      if (this.poolSize > Math.min(...sides)) {
+        throw new InvalidArgumentError(
+          `ResidualEncoder: poolSize ${this.poolSize} is more than the last image has, ${sides.join(' × ')} for images of ` +
+            `${x.shape.slice(2).join(' × ')}; use at most ${Math.min(...sides)}, fewer stages or smaller strides`,
+        );
+      }
+      return image.adaptiveAvgPool2d(this.poolSize).flatten(1);
     });
   }
 }

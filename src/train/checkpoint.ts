@@ -43,6 +43,10 @@ export interface CheckpointDescription {
 const FORMAT = 'kontrast-checkpoint';
 const VERSION = '1';
 
+/** What to do about a damaged file. */
+const USE_ANOTHER =
+  'use an older checkpoint (checkpoint-step-<n>.safetensors, where the recipe keeps some), or start the run over (--overwrite)';
+
 /** How many differing names an error lists. */
 const LISTED = 5;
 
@@ -83,7 +87,7 @@ export function saveCheckpoint(path: string, { run = null, trainer, parts }: Che
  * @throws {KontrastError} code `SAFETENSORS` or `CHECKPOINT`: the file is cut off, damaged, or no checkpoint.
  */
 export function describeCheckpoint(path: string): CheckpointDescription {
-  const { metadata } = readSafetensorsLayout(path);
+  const { metadata } = readLayout(path);
   checkFormat(path, metadata);
   const run = readJson(path, metadata, 'run');
   return {
@@ -111,7 +115,7 @@ export function restoreCheckpoint(
   parts: Readonly<Record<string, Part>>,
   options: { only?: boolean; growing?: readonly string[] } = {},
 ): JsonObject {
-  const { metadata, tensors: layouts } = readSafetensorsLayout(path);
+  const { metadata, tensors: layouts } = readLayout(path);
   checkFormat(path, metadata);
   const trainer = readJsonObject(path, metadata, 'trainer');
   const values = readJsonObject(path, metadata, 'parts');
@@ -124,7 +128,7 @@ export function restoreCheckpoint(
       path,
       `its parts differ from the run's${missing.length > 0 ? `; it lacks ${missing.join(', ')}` : ''}${
         unexpected.length > 0 ? `; it has besides ${unexpected.join(', ')}` : ''
-      }`,
+      }. Use the recipe as it was when the run was started, or start another run`,
     );
   }
   const differences: string[] = [];
@@ -157,11 +161,25 @@ export function restoreCheckpoint(
         loadState(content, { tensors: withoutPrefix(tensors, `${part}.`), values: values[part] ?? null });
       } catch (error) {
         for (const [changed, state] of before) loadState(changed, state);
-        throw checkpointError(path, `${part}: ${(error as Error).message}`, error);
+        throw checkpointError(
+          path,
+          `${part}: ${(error as Error).message}; use the recipe as it was when the run was started`,
+          error,
+        );
       }
     }
   });
   return trainer;
+}
+
+/** A file that is damaged or cannot be read is a checkpoint here, and so has another way out. */
+function readLayout(path: string): ReturnType<typeof readSafetensorsLayout> {
+  try {
+    return readSafetensorsLayout(path);
+  } catch (error) {
+    if (!(error instanceof KontrastError)) throw error;
+    throw new KontrastError(`${error.message}; ${USE_ANOTHER}`, { code: error.code, cause: error });
+  }
 }
 
 /** The state of any part in one form. */
@@ -217,7 +235,8 @@ function architectureError(path: string, differences: readonly string[]): Kontra
   const lines = [...differences.slice(0, LISTED), ...(more > 0 ? [`… and ${more} more`] : [])];
   return checkpointError(
     path,
-    `it is of another architecture than the run, so its options or its recipe must have differed:\n  ${lines.join('\n  ')}`,
+    `it is of another architecture than the run, so its options or its recipe must have differed:\n  ${lines.join('\n  ')}\n` +
+      'Use the options and the recipe that it was made with, or start another run',
   );
 }
 
@@ -231,10 +250,16 @@ function withoutPrefix(tensors: Readonly<Record<string, Tensor>>, prefix: string
 
 function checkFormat(path: string, metadata: Readonly<Record<string, string>>): void {
   if (metadata.format !== FORMAT) {
-    throw checkpointError(path, 'it is a safetensors file, but no checkpoint of kontrast');
+    throw checkpointError(
+      path,
+      `it is a safetensors file, but no checkpoint of kontrast; name a run's folder, or a checkpoint in one`,
+    );
   }
   if (metadata.version !== VERSION) {
-    throw checkpointError(path, `its format has version ${metadata.version}, this kontrast reads version ${VERSION}`);
+    throw checkpointError(
+      path,
+      `its format has version ${metadata.version}, this kontrast reads version ${VERSION}; use the kontrast that wrote it, or train again`,
+    );
   }
 }
 
@@ -242,14 +267,14 @@ function readJson(path: string, metadata: Readonly<Record<string, string>>, name
   try {
     return JSON.parse(metadata[name] ?? '') as JsonValue;
   } catch (error) {
-    throw checkpointError(path, `its metadata entry '${name}' is missing or not JSON`, error);
+    throw checkpointError(path, `its metadata entry '${name}' is missing or not JSON; ${USE_ANOTHER}`, error);
   }
 }
 
 function readJsonObject(path: string, metadata: Readonly<Record<string, string>>, name: string): JsonObject {
   const value = readJson(path, metadata, name);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw checkpointError(path, `its metadata entry '${name}' is not an object`);
+    throw checkpointError(path, `its metadata entry '${name}' is not an object; ${USE_ANOTHER}`);
   }
   return value;
 }

@@ -8,5 +8,6 @@ export * from './precision';
 export * from './progress';
 export * from './recipe';
 export * from './run-folder';
+export * from './run-lock';
 export * from './trainer';
 export * from './training';

@@ -76,7 +76,7 @@ export function readMetrics(path: string): MetricsEntry[] {
       if (typeof step !== 'number') throw new Error('it has no step');
       return Object.fromEntries(Object.entries(entry).map(([name, value]) => [name, value ?? NaN])) as MetricsEntry;
     } catch (error) {
-      const message = `'${path}', line ${index + 1}, is not a metrics entry: ${(error as Error).message}`;
+      const message = `'${path}', line ${index + 1}, is not a metrics entry: ${(error as Error).message}; delete that line, or the file`;
       throw new KontrastError(message, { code: 'METRICS', cause: error });
     }
   });

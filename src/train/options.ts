@@ -22,12 +22,26 @@ export interface OptionLimits {
   integer?: boolean;
   /** The smallest value that is allowed. Default: none. */
   minimum?: number;
+  /** Only values above this one; instead of `minimum`. Default: none. */
+  above?: number;
   /** The largest value that is allowed. Default: none. */
   maximum?: number;
 }
 
 /** A recipe's options by name (camelCase): a plain default, or an {@link Option}. */
 export type OptionDeclarations = Readonly<Record<string, OptionValue | Option>>;
+
+/** The options of `kontrast train` itself; a recipe cannot have options of these names. */
+export const RESERVED_OPTIONS: readonly string[] = [
+  'out',
+  'resume',
+  'overwrite',
+  'device',
+  'seed',
+  'threads',
+  'help',
+  'version',
+];
 
 /** `number` for the literal 256: a default says a type, not a value. */
 type Widened<T> = T extends number
@@ -153,8 +167,10 @@ export function describeOptions(declarations: OptionDeclarations): { term: strin
     const isBoolean = typeof defaultValue === 'boolean';
     const placeholder =
       typeof defaultValue === 'number' ? '<number>' : typeof defaultValue === 'string' ? '<text>' : '<list>';
+    const kind = describeNumber(limits);
     const notes = [
       ...(limits.choices === undefined ? [] : [`one of ${limits.choices.join(', ')}`]),
+      ...(kind === 'number' ? [] : [typeof defaultValue === 'object' ? `each a ${kind}` : kind]),
       `default: ${isBoolean ? (defaultValue ? 'on' : 'off') : formatOption(defaultValue)}`,
     ];
     return {
@@ -185,7 +201,7 @@ function normalize(declaration: OptionValue | Option): Option {
 
 function unknownOption(flag: string, declarations: OptionDeclarations): InvalidArgumentError {
   const flags = Object.keys(declarations).map(optionFlag);
-  const suggestion = closest(flag, flags);
+  const suggestion = closest(flag, [...flags, ...RESERVED_OPTIONS.map(optionFlag)]);
   return new InvalidArgumentError(
     `unknown recipe option ${flag}` +
       (suggestion === undefined ? '.' : `; did you mean ${suggestion}?`) +
@@ -196,20 +212,25 @@ function unknownOption(flag: string, declarations: OptionDeclarations): InvalidA
 /** What a value must look like, for messages. */
 function expectation({ defaultValue, limits }: Option): string {
   if (limits.choices !== undefined) return `one of ${limits.choices.join(', ')}`;
-  const bounds = [
-    ...(limits.minimum === undefined ? [] : [`at least ${limits.minimum}`]),
-    ...(limits.maximum === undefined ? [] : [`at most ${limits.maximum}`]),
-  ];
-  const number = [
-    limits.integer === true ? 'whole number' : 'number',
-    ...(bounds.length === 0 ? [] : [bounds.join(' and ')]),
-  ];
-  if (typeof defaultValue === 'number') return `a ${number.join(' of ')}`;
+  const number = `a ${describeNumber(limits)}`;
+  if (typeof defaultValue === 'number') return number;
   if (typeof defaultValue === 'boolean') return 'true or false';
   if (typeof defaultValue === 'string') return 'a text';
-  return isNumberList(defaultValue)
-    ? `a list such as 1,2,3, each item a ${number.join(' of ')}`
-    : 'a list such as a,b,c';
+  return isNumberList(defaultValue) ? `a list such as 1,2,3, each item ${number}` : 'a list such as a,b,c';
+}
+
+/** `whole number of at least 1 and at most 7`, `number above 0`, … */
+function describeNumber({ integer, minimum, above, maximum }: OptionLimits): string {
+  const bounds = [
+    ...(above === undefined ? [] : [`above ${above}`]),
+    ...(minimum === undefined ? [] : [`of at least ${minimum}`]),
+    ...(maximum === undefined
+      ? []
+      : [above === undefined && minimum === undefined ? `of at most ${maximum}` : `at most ${maximum}`]),
+  ];
+  return [integer === true ? 'whole number' : 'number', ...(bounds.length === 0 ? [] : [bounds.join(' and ')])].join(
+    ' ',
+  );
 }
 
 /** A list's items are numbers when its default's are. An empty default cannot say, and stands for words. */
@@ -243,6 +264,7 @@ function checkValue(
     Number.isFinite(item) &&
     (limits.integer !== true || Number.isInteger(item)) &&
     item >= (limits.minimum ?? -Infinity) &&
+    item > (limits.above ?? -Infinity) &&
     item <= (limits.maximum ?? Infinity);
   let good: boolean;
   if (typeof defaultValue === 'number') good = isAllowedNumber(value);

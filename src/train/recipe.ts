@@ -4,7 +4,7 @@
 import type { Device } from '../torch';
 import { InvalidArgumentError } from '../torch/errors';
 import type { EvaluateEncoderOptions } from '../evaluate';
-import { optionFlag, type OptionDeclarations, type OptionValues } from './options';
+import { optionFlag, RESERVED_OPTIONS, type OptionDeclarations, type OptionValues } from './options';
 import type { IndexedBatch, Training } from './training';
 
 /** What a recipe is told besides its options. */
@@ -44,18 +44,6 @@ export interface Recipe<Declarations extends OptionDeclarations = OptionDeclarat
   build(options: OptionValues<Declarations>, context: RecipeContext): RecipeRun | Promise<RecipeRun>;
 }
 
-/** The options of `kontrast train` itself; a recipe cannot have options of these names. */
-export const RESERVED_OPTIONS: readonly string[] = [
-  'out',
-  'resume',
-  'overwrite',
-  'device',
-  'seed',
-  'threads',
-  'help',
-  'version',
-];
-
 const recipeMark = Symbol.for('kontrast.recipe');
 
 /**
@@ -69,7 +57,7 @@ const recipeMark = Symbol.for('kontrast.recipe');
  *   async build({ steps, temperature }, { device, seed }) { … },
  * });
  *
- * @throws {InvalidArgumentError} for a name that cannot be a folder's, and an option that the command line keeps for itself.
+ * @throws {InvalidArgumentError} for missing parts, a name that cannot be a folder's, and an option that the command line keeps for itself.
  */
 export function defineRecipe<
   const Declarations extends OptionDeclarations,
@@ -84,6 +72,13 @@ export function defineRecipe<
     context: RecipeContext,
   ): RecipeRun<Batch, Views> | Promise<RecipeRun<Batch, Views>>;
 }): Recipe<Declarations> {
+  // A recipe in JavaScript has no compiler to say so.
+  const { options, build } = recipe as { options: unknown; build: unknown };
+  if (typeof options !== 'object' || options === null || typeof build !== 'function') {
+    throw new InvalidArgumentError(
+      `recipe '${recipe.name}' needs 'options' (an object; {} when there are none) and 'build' (a function)`,
+    );
+  }
   if (!/^[\w-][\w.-]*$/.test(recipe.name)) {
     throw new InvalidArgumentError(`a recipe cannot be named '${recipe.name}': use letters, digits, '-', '_' and '.'`);
   }
@@ -104,4 +99,37 @@ export function defineRecipe<
 /** Whether a value was made by {@link defineRecipe}. */
 export function isRecipe(value: unknown): value is Recipe {
   return typeof value === 'object' && value !== null && recipeMark in value;
+}
+
+/** What a run cannot do without, and the method that a part must have. */
+const PARTS: Readonly<Record<string, string | null>> = {
+  data: 'next',
+  views: null,
+  method: 'step',
+  optimizer: 'step',
+  state: null,
+};
+
+/**
+ * Checks that what a recipe's `build` gave is a run: recipes are loaded without a look at their types.
+ *
+ * @param recipe The recipe's name, for the message.
+ * @throws {InvalidArgumentError} naming what is missing.
+ */
+export function checkRecipeRun(run: unknown, recipe: string): RecipeRun {
+  const lacking = (what: string): InvalidArgumentError =>
+    new InvalidArgumentError(
+      `recipe '${recipe}': build must return ${Object.keys(PARTS).join(', ')}, and steps or epochs; ${what}`,
+    );
+  if (typeof run !== 'object' || run === null) throw lacking(`it returned ${String(run)}`);
+  for (const [name, method] of Object.entries(PARTS)) {
+    const part = (run as Record<string, unknown>)[name];
+    const kind = name === 'views' ? 'function' : 'object';
+    if (typeof part !== kind || part === null)
+      throw lacking(`'${name}' is not a${kind === 'object' ? 'n' : ''} ${kind}`);
+    if (method !== null && typeof (part as Record<string, unknown>)[method] !== 'function') {
+      throw lacking(`'${name}' has no method '${method}'`);
+    }
+  }
+  return run as RecipeRun;
 }

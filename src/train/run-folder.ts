@@ -8,6 +8,7 @@
  * | `checkpoint-last.safetensors` | everything needed to go on; older ones beside it when the recipe keeps some |
  * | `evaluation.json` | what the recipe's evaluation found |
  * | `report.html` | the recipe's report |
+ * | `lock.…` | while a process trains here: which one, see {@link RunLock} |
  *
  * Pure: nothing here needs a tensor.
  */
@@ -15,7 +16,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { InvalidArgumentError, KontrastError } from '../torch/errors';
 import { writeFileAtomic } from '../torch/files';
-import type { OptionValue } from './options';
+import { formatOption, optionFlag, type OptionValue } from './options';
+import { isLockFile } from './run-lock';
 
 /** What a run is: with this and the recipe's file it can be built again, weights and all. */
 export interface RunRecord {
@@ -35,7 +37,7 @@ export interface RunRecord {
   kontrast: string;
   /** Version of Node.js. */
   node: string;
-  /** When the run was first started, ISO 8601. */
+  /** When the run was first started, ISO 8601: tells runs with the same options apart. */
   started: string;
 }
 
@@ -103,6 +105,23 @@ export class RunFolder {
     return mode === 'resume' ? readRunRecord(this.record) : null;
   }
 
+  /**
+   * Checks that a checkpoint is of the run that `run.json` describes. A folder without one can hold checkpoints of any run.
+   *
+   * @param checkpoint The checkpoint's file, for the message.
+   * @param saved What it says of its run.
+   * @throws {InvalidArgumentError} naming both files and what differs.
+   */
+  checkOwns(checkpoint: string, saved: RunRecord): void {
+    if (!fs.existsSync(this.record)) return;
+    const differences = compareRecords(saved, readRunRecord(this.record));
+    if (differences.length === 0) return;
+    throw new InvalidArgumentError(
+      `the checkpoint '${checkpoint}' is not of the run that '${this.record}' describes (${differences.join('; ')}): ` +
+        'put the checkpoint of that run back, or move this one into a folder of its own to evaluate it',
+    );
+  }
+
   /** Makes the folder, removes an earlier run's files and writes the record: the first change on disk of a new run. */
   begin(record: RunRecord): void {
     fs.mkdirSync(this.path, { recursive: true });
@@ -120,15 +139,41 @@ function isRunFile(name: string): boolean {
   );
 }
 
+/** What the folder holds besides locks. */
 function listEntries(folder: string): string[] {
   try {
-    return fs.readdirSync(folder).sort();
+    return fs
+      .readdirSync(folder)
+      .filter((name) => !isLockFile(name))
+      .sort();
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
+    const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return [];
     if (code === 'ENOTDIR') throw new InvalidArgumentError(`'${folder}' is a file: the run needs a folder (--out)`);
-    throw error;
+    throw new InvalidArgumentError(`cannot read the folder '${folder}': ${message}; choose another with --out`, {
+      cause: error,
+    });
   }
+}
+
+/**
+ * What tells the run of a checkpoint from that of a folder. A recipe may have won or lost an option while the run was resumed, so only
+ * options that both have are compared.
+ */
+function compareRecords(saved: RunRecord, folder: RunRecord): string[] {
+  const pairs: [string, OptionValue, OptionValue][] = [
+    ['recipe', saved.recipe, folder.recipe],
+    ...Object.entries(saved.options).map(([name, value]): [string, OptionValue, OptionValue] => [
+      optionFlag(name),
+      value,
+      folder.options[name] ?? value,
+    ]),
+    ['--seed', saved.seed, folder.seed],
+    ['started', saved.started, folder.started],
+  ];
+  return pairs
+    .filter(([, ours, theirs]) => formatOption(ours) !== formatOption(theirs))
+    .map(([name, ours, theirs]) => `${name}: ${formatOption(ours)} in the checkpoint, ${formatOption(theirs)} there`);
 }
 
 /**
@@ -141,10 +186,7 @@ export function readRunRecord(file: string): RunRecord {
   try {
     value = JSON.parse(fs.readFileSync(file, 'utf8'));
   } catch (error) {
-    throw new KontrastError(`cannot read the run's record '${file}': ${(error as Error).message}`, {
-      code: 'RUN',
-      cause: error,
-    });
+    throw recordError(`cannot read the run's record '${file}': ${(error as Error).message}`, error);
   }
   return checkRunRecord(value, file);
 }
@@ -171,8 +213,15 @@ export function checkRunRecord(value: unknown, where: string): RunRecord {
   };
   for (const [name, kind] of Object.entries(kinds)) {
     if (typeof record[name] !== kind || record[name] === null) {
-      throw new KontrastError(`'${where}' does not hold a run's record: '${name}' is not a ${kind}`, { code: 'RUN' });
+      throw recordError(`'${where}' does not hold a run's record: '${name}' is not a ${kind}`);
     }
   }
   return value as RunRecord;
+}
+
+function recordError(what: string, cause?: unknown): KontrastError {
+  return new KontrastError(`${what}; put the file back as it was, or start the run over (--overwrite)`, {
+    code: 'RUN',
+    cause,
+  });
 }

@@ -8,6 +8,7 @@ import type { Parameter } from '../nn';
 import { clipGradientNorm } from '../optim';
 import { describeCheckpoint, restoreCheckpoint, saveCheckpoint, type Part } from './checkpoint';
 import { MetricsFile, type MetricsEntry } from './metrics';
+import { optionFlag } from './options';
 import { RateMeter, type Progress } from './progress';
 import type { RunRecord } from './run-folder';
 import type { IndexedBatch, StepOutput, Training } from './training';
@@ -46,7 +47,8 @@ export interface TrainingResult {
  * the course of it as metrics.
  *
  * Each step runs in a scope of its own, so its tensors are freed at its end, and the event loop turns between steps. A loss that
- * is not finite is an error before any weight has changed.
+ * is not finite is an error before the optimiser has changed a weight; what the method moves on in its step (a queue, a momentum encoder) has moved
+ * by then, so go on from the last checkpoint.
  *
  * @example
  * const trainer = new Trainer({ data, views, method, optimizer, state: { moco }, steps: 1000 }, { checkpointPath });
@@ -114,16 +116,16 @@ export class Trainer<Batch extends IndexedBatch, Views extends unknown[]> {
     const { record } = this.options;
     if (run !== null && record !== undefined && run.recipe !== record.recipe) {
       throw new KontrastError(
-        `the checkpoint '${file}' is of recipe '${run.recipe}', this run is of '${record.recipe}'`,
-        {
-          code: 'CHECKPOINT',
-        },
+        `the checkpoint '${file}' is of recipe '${run.recipe}', this run is of '${record.recipe}': put back a checkpoint of this ` +
+          'run, or start it over (--overwrite)',
+        { code: 'CHECKPOINT' },
       );
     }
     if (typeof step !== 'number' || typeof seconds !== 'number') {
-      throw new KontrastError(`the checkpoint '${file}' does not say at which step it was saved`, {
-        code: 'CHECKPOINT',
-      });
+      throw new KontrastError(
+        `the checkpoint '${file}' does not say at which step it was saved: go on from an older one, or start the run over (--overwrite)`,
+        { code: 'CHECKPOINT' },
+      );
     }
     if (stepsTotal !== this.stepsTotal) {
       throw new KontrastError(
@@ -222,10 +224,10 @@ export class Trainer<Batch extends IndexedBatch, Views extends unknown[]> {
       // Backward is under way on the device while the loss is waited for.
       output.loss.backward();
       const loss = output.loss.itemSync();
-      if (!Number.isFinite(loss)) throw this.nonFinite(`the loss is ${loss}`, learningRate);
+      if (!Number.isFinite(loss)) throw this.nonFiniteStep(`the loss is ${loss}`, learningRate);
       if (maxNorm !== undefined) {
         const norm = clipGradientNorm(this.parameters, maxNorm).itemSync();
-        if (!Number.isFinite(norm)) throw this.nonFinite(`the norm of the gradients is ${norm}`, learningRate);
+        if (!Number.isFinite(norm)) throw this.nonFiniteStep(`the norm of the gradients is ${norm}`, learningRate);
       }
       optimizer.step();
       schedule?.step();
@@ -239,7 +241,9 @@ export class Trainer<Batch extends IndexedBatch, Views extends unknown[]> {
     const { checkpointPath: target, record } = this.options;
     if (target === undefined || this.stepSaved === this.stepsDone) return;
     if (!areFinite(this.parameters)) {
-      throw this.nonFinite('a weight is NaN or infinite', this.training.optimizer.groups[0]!.lr);
+      throw this.nonFinite(
+        `a weight is NaN or infinite after step ${this.stepsDone} of ${this.stepsTotal}; nothing was saved.`,
+      );
     }
     this.metrics?.sync();
     const trainer: JsonObject = { step: this.stepsDone, stepsTotal: this.stepsTotal, seconds };
@@ -249,18 +253,37 @@ export class Trainer<Batch extends IndexedBatch, Views extends unknown[]> {
     if (kept > 0) keepCopy(target, this.stepsDone, kept);
   }
 
-  private nonFinite(what: string, learningRate: number): KontrastError {
-    const { checkpointPath } = this.options;
+  private nonFiniteStep(what: string, learningRate: number): KontrastError {
+    return this.nonFinite(
+      `${what} in step ${this.stepsDone + 1} of ${this.stepsTotal}, at learning rate ${learningRate}; training stopped, and ` +
+        'this step changed no weight that is trained.',
+    );
+  }
+
+  /** Says what is kept and what helps, by the recipe's own options where it has them. */
+  private nonFinite(what: string): KontrastError {
+    const { checkpointPath, record } = this.options;
+    const { precision, clipGradientNorm: maxNorm } = this.training;
     const kept =
       checkpointPath !== undefined && this.stepSaved >= 0
         ? ` The checkpoint of step ${this.stepSaved} is kept: '${checkpointPath}'.`
         : '';
-    const reduced = this.training.precision === 'bfloat16' ? ", precision 'float32'" : '';
-    const clipped = this.training.clipGradientNorm === undefined ? ', clipping the gradients (clipGradientNorm)' : '';
+    const options = record?.options ?? {};
+    const named = (option: string, otherwise = ''): string =>
+      Object.hasOwn(options, option) ? ` (${optionFlag(option)})` : otherwise;
+    const remedies = [
+      `a lower learning rate${named('learningRate')}`,
+      'a longer warm-up',
+      `a higher temperature${named('temperature')}`,
+      ...(maxNorm === undefined ? [`clipping the gradients${named('clipGradientNorm', ' (clipGradientNorm)')}`] : []),
+      ...(precision === 'bfloat16' ? [`precision 'float32'${named('precision')}`] : []),
+    ];
+    const over =
+      record === undefined
+        ? ''
+        : ' A run keeps its options, so with others start it over (--overwrite) or start another (--out).';
     return new KontrastError(
-      `${what} in step ${this.stepsDone + 1} of ${this.stepsTotal}, at learning rate ${learningRate}; training stopped, and ` +
-        `this step changed no weight that is trained.${kept} What often helps: a lower learning rate, a longer warm-up, a higher ` +
-        `temperature${clipped}${reduced}; and look for NaN in the data.`,
+      `${what}${kept} What often helps: ${remedies.join(', ')}; and look for NaN in the data.${over}`,
       { code: 'NON_FINITE' },
     );
   }

@@ -28,9 +28,12 @@ export interface StepOutput {
 
 /** A way to learn: makes a loss of some views of a batch. */
 export interface Method<Views extends unknown[]> {
-  /** Computes the loss; the trainer does the gradient and the optimiser's step. Must not change what the optimiser trains. */
+  /**
+   * Computes the loss; the trainer does the gradient and the optimiser's step. It may move on what the method itself keeps (`MoCo` lets the key
+   * encoder follow and puts the keys in its queue here), but must not change what the optimiser trains.
+   */
   step(...views: Views): StepOutput;
-  /** Called after the optimiser's step, without gradients. */
+  /** Called after the optimiser's step, without gradients: for what has to follow the new weights. */
   afterStep?(): void;
 }
 

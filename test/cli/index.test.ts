@@ -4,7 +4,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { getThreads, readSafetensors, scope, setThreads } from '../../src/torch';
 import { tinyRecipe } from '../train/fixtures/build';
-import { kontrast } from './support';
+import { kontrast, startKontrast } from './support';
 
 describe('kontrast', function () {
   this.timeout(120_000);
@@ -83,10 +83,51 @@ describe('kontrast', function () {
     assert.match(nowhere.err, /no folder/);
   });
 
+  it('finds places that it cannot write before any work', async () => {
+    const place = path.join(tinyRecipe, 'results');
+    const evaluated = await kontrast('evaluate', run, '--out', place);
+    assert.equal(evaluated.code, 2);
+    assert.match(evaluated.err, /^error: cannot write into '.*results' \(.* is not a folder\): .* --out\n$/);
+    const embedded = await kontrast('embed', run, '--output', folder);
+    assert.equal(embedded.code, 2);
+    assert.match(embedded.err, /^error: '.*' is a folder: name a file with --output\n$/);
+    if (process.platform !== 'linux') return;
+    // Nobody can make a file there.
+    const refused = await kontrast('embed', run, '--output', '/proc/embeddings.safetensors');
+    assert.equal(refused.code, 2);
+    assert.match(refused.err, /^error: cannot write into '\/proc' \(.*\): .* --output\n$/);
+  });
+
+  it('refuses a checkpoint that is not of the run in its folder, and a damaged metrics file', async () => {
+    const mixed = path.join(folder, 'mixed');
+    fs.cpSync(run, mixed, { recursive: true });
+    const file = path.join(mixed, 'run.json');
+    const record = JSON.parse(fs.readFileSync(file, 'utf8')) as { options: { steps: number } };
+    fs.writeFileSync(file, JSON.stringify({ ...record, options: { ...record.options, steps: 7 } }));
+    for (const words of [
+      ['evaluate', mixed],
+      ['evaluate', path.join(mixed, 'checkpoint-last.safetensors'), '--out', path.join(folder, 'x')],
+      ['embed', mixed, '--output', path.join(folder, 'x.safetensors')],
+    ]) {
+      const { code, err } = await kontrast(...words);
+      assert.equal(code, 2);
+      assert.match(
+        err,
+        /checkpoint '.*last\.safetensors' is not of the run that '.*run\.json' describes \(--steps: 6 in .*, 7 there\)/,
+      );
+    }
+    fs.writeFileSync(file, JSON.stringify(record));
+    fs.appendFileSync(path.join(mixed, 'metrics.jsonl'), 'nonsense\n');
+    const damaged = await kontrast('evaluate', mixed);
+    assert.equal(damaged.code, 2);
+    assert.match(damaged.err, /is not a metrics entry: .*delete/);
+    assert.doesNotMatch(damaged.err, /evaluating/);
+  });
+
   it('names runs and checkpoints that are not there or damaged', async () => {
     const missing = await kontrast('evaluate', path.join(folder, 'none'));
     assert.equal(missing.code, 2);
-    assert.match(missing.err, /there is no run or checkpoint '.*none'/);
+    assert.match(missing.err, /there is no run or checkpoint '.*none': name a run/);
     const empty = fs.mkdtempSync(path.join(folder, 'empty-'));
     assert.match((await kontrast('evaluate', empty)).err, /holds no checkpoint/);
     const cut = path.join(folder, 'cut.safetensors');
@@ -142,6 +183,19 @@ describe('kontrast', function () {
     assert.match(unknown.err, /Did you mean train\?/);
     assert.equal((await kontrast('embed', run)).code, 2);
     assert.equal((await kontrast()).code, 2);
+  });
+
+  it("has the help of 'train' where there is no LibTorch yet", async () => {
+    const { LIBTORCH } = process.env;
+    process.env.LIBTORCH = path.join(folder, 'none');
+    try {
+      const { code, out, err } = await startKontrast('train', '--help').outcome;
+      assert.equal(code, 0, err);
+      assert.match(out, /Usage: kontrast train/);
+    } finally {
+      if (LIBTORCH === undefined) delete process.env.LIBTORCH;
+      else process.env.LIBTORCH = LIBTORCH;
+    }
   });
 
   it('prints a stack only when asked', async () => {

@@ -4,6 +4,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { getThreads, setThreads } from '../../src/torch';
 import { readMetrics } from '../../src/train/metrics';
+import { isLockFile } from '../../src/train/run-lock';
 import { checkpointContent, tinyRecipe } from '../train/fixtures/build';
 import { kontrast, startKontrast, untilStep } from './support';
 
@@ -73,10 +74,10 @@ describe('kontrast train', function () {
     const { code, err } = await outcome;
     assert.equal(code, 130, err);
     assert.match(err, /stopped after step \d+ of 20; the state is saved/);
-    const words = /\n {2}kontrast (train \S+ --out \S+ --resume)\n/.exec(err)?.[1];
+    // The test's process stands in the package's own folder, where npx finds it.
+    const words = /\n {2}npx kontrast (train \S+ --out \S+ --resume)\n/.exec(err)?.[1];
     assert.ok(words, err);
-    const [, , , out] = words.split(' ');
-    const resumed = await kontrast('train', tinyRecipe, '--out', path.resolve(out!), '--resume');
+    const resumed = await kontrast(...words.split(' '));
     assert.equal(resumed.code, 0, resumed.err);
     assert.deepEqual(checkpointContent(checkpoint(folder)), await wholeRun());
   });
@@ -168,23 +169,34 @@ describe('kontrast train', function () {
     fs.copyFileSync(checkpoint(folder), checkpoint(foreign));
     const mixed = await kontrast('train', otherRecipe, '--out', foreign, '--resume');
     assert.equal(mixed.code, 2);
-    assert.match(mixed.err, /checkpoint '.*' is of recipe 'tiny', this run is of 'other'/);
+    assert.match(
+      mixed.err,
+      /checkpoint '.*' is not of the run that '.*run\.json' describes \(recipe: tiny .*, other there/,
+    );
     // A run that is done has nothing left to do.
     assert.equal((await kontrast(...tiny(folder, '--steps', '4', '--resume'))).code, 0);
   });
 
   it('refuses a checkpoint that was cut off or is of another architecture, and changes nothing', async () => {
     assert.equal((await kontrast(...tiny(folder, '--steps', '4'))).code, 0);
-    const wide = path.join(parent, 'wide');
-    assert.equal((await kontrast(...tiny(wide, '--steps', '4', '--widths', '4,12'))).code, 0);
-    fs.copyFileSync(checkpoint(wide), checkpoint(folder));
+    const changed = path.join(parent, 'changed.ts');
+    const source = fs.readFileSync(tinyRecipe, 'utf8');
+    fs.writeFileSync(changed, source.replace('inChannels: 1, widths,', 'inChannels: 1, widths: [4, 12],'));
     const before = listing();
-    const other = await kontrast(...tiny(folder, '--steps', '4', '--resume'));
+    const other = await kontrast('train', changed, '--out', folder, '--resume');
     assert.equal(other.code, 2);
+    assert.match(other.err, /note: the recipe '.*changed\.ts' has changed/);
     assert.match(
       other.err,
-      /another architecture[^]*moco\.pair\.\S+: float32 \[12, 4, 3, 3\] in the checkpoint, float32 \[8, 4, 3, 3\] in the run/,
+      /another architecture[^]*moco\.pair\.\S+: float32 \[8, 4, 3, 3\] in the checkpoint, float32 \[12, 4, 3, 3\] in the run/,
     );
+    assert.deepEqual(listing(), before);
+
+    const renamed = path.join(parent, 'renamed.ts');
+    fs.writeFileSync(renamed, source.replaceAll('slowSave', 'slow'));
+    const fewer = await kontrast('train', renamed, '--out', folder, '--resume');
+    assert.equal(fewer.code, 2);
+    assert.match(fewer.err, /started with --slow-save, which the recipe '.*renamed\.ts' has no more: bring/);
     assert.deepEqual(listing(), before);
 
     fs.truncateSync(checkpoint(folder), 5000);
@@ -194,10 +206,36 @@ describe('kontrast train', function () {
     assert.equal(cut.err.trim().split('\n').length, 1, 'one message, no stack');
   });
 
+  it('finds a damaged metrics file before it goes on', async () => {
+    assert.equal((await kontrast(...tiny(folder, '--steps', '4'))).code, 0);
+    fs.writeFileSync(path.join(folder, 'metrics.jsonl'), 'nonsense\n');
+    const before = listing();
+    const { code, err } = await kontrast(...tiny(folder, '--steps', '4', '--resume'));
+    assert.equal(code, 2);
+    assert.match(err, /metrics\.jsonl', line 1, is not a metrics entry: .*delete/);
+    assert.deepEqual(listing(), before);
+  });
+
+  it('keeps a second process out of the folder until the first is gone', async () => {
+    const { child, outcome } = startKontrast(...tiny(folder, '--pause', '60', '--steps', '500'));
+    await untilStep(folder, 4, outcome);
+    for (const mode of ['--resume', '--overwrite']) {
+      const { code, err } = await kontrast(...tiny(folder, mode));
+      assert.equal(code, 2, err);
+      assert.match(err, new RegExp(`error: process ${child.pid} is training into '.*run': wait .* --out`));
+    }
+    child.kill('SIGKILL');
+    await outcome;
+    assert.ok(fs.readdirSync(folder).some(isLockFile), 'it had no time to clean up');
+    assert.equal((await kontrast(...tiny(folder, '--steps', '4', '--overwrite'))).code, 0);
+    assert.ok(!fs.readdirSync(folder).some(isLockFile));
+  });
+
   it('fails with 1 when the loss becomes NaN, and keeps the checkpoint', async () => {
     const { code, err } = await kontrast(...tiny(folder, '--nan-at', '5'));
     assert.equal(code, 1);
     assert.match(err, /error: the loss is NaN in step 5 of 20, at learning rate .*checkpoint of step 3 is kept/);
+    assert.match(err, /a lower learning rate \(--learning-rate\)/);
     assert.equal(checkpointContent(checkpoint(folder)).step, 3);
   });
 
@@ -206,6 +244,19 @@ describe('kontrast train', function () {
     fs.writeFileSync(noRecipe, 'export default 3;');
     const broken = path.join(parent, 'broken.ts');
     fs.writeFileSync(broken, 'export default (;');
+    const recipe = (name: string, build: string): string => {
+      const file = path.join(parent, `${name}.ts`);
+      const parts = `name: '${name}', description: '', options: {}, build() { ${build} }`;
+      fs.writeFileSync(
+        file,
+        `import { defineRecipe } from 'kontrast/train';\nexport default defineRecipe({ ${parts} } as never);`,
+      );
+      return file;
+    };
+    const throws = recipe('throws', "throw new TypeError('mine');");
+    const empty = recipe('empty', 'return {};');
+    const nowhere = path.join(parent, 'link');
+    fs.symlinkSync(path.join(parent, 'not-there'), nowhere);
     const cases: [string[], RegExp][] = [
       [
         tiny(folder, '--learning-rat', '1'),
@@ -221,6 +272,13 @@ describe('kontrast train', function () {
       [['train', path.join(parent, 'none.ts'), '--out', folder], /cannot read the recipe/],
       [['train', noRecipe, '--out', folder], /is no recipe: its default export must be what defineRecipe/],
       [['train', broken, '--out', folder], /cannot be loaded/],
+      [['train', throws, '--out', folder], /recipe 'throws' failed in its build: mine; mend it there/],
+      [['train', empty, '--out', folder], /recipe 'empty': build must return data, .*; 'data' is not an object/],
+      [
+        ['train', throws, '--out', path.join(nowhere, 'run')],
+        /cannot write into '.*run' \('.*link' is a link to .*\): .*--out/,
+      ],
+      [['train'], /'npx kontrast train <recipe\.ts>'/],
     ];
     for (const [words, message] of cases) {
       const { code, err } = await kontrast(...words);
@@ -228,14 +286,21 @@ describe('kontrast train', function () {
       assert.match(err, message);
     }
     assert.ok(!fs.existsSync(folder));
+    // What kontrast did not foresee comes with its place when it is asked for.
+    process.env.KONTRAST_DEBUG = '1';
+    try {
+      assert.match((await kontrast('train', throws, '--out', folder)).err, /throws\.ts:2/);
+    } finally {
+      delete process.env.KONTRAST_DEBUG;
+    }
   });
 
   it("lists the recipe's options with their defaults in its help", async () => {
     const { code, out } = await kontrast('train', tinyRecipe, '--help');
     assert.equal(code, 0);
-    assert.match(out, /--resume/);
+    assert.match(out, /--resume [^]*other options than it was started with\s+are refused/);
     assert.match(out, /Recipe 'tiny': A few steps of MoCo/);
-    assert.match(out, /--steps <number> +optimiser steps \(default: 20\)/);
+    assert.match(out, /--steps <number> +optimiser steps \(whole number of at least 1; default: 20\)/);
     assert.match(out, /--precision <choice> +what to compute in \(one of float32, bfloat16; default: float32\)/);
     assert.match(out, /--no-evaluate +\(default: on\)/);
     const plain = await kontrast('train', '--help');

@@ -119,7 +119,7 @@ describe('image cache', () => {
   it('says when the folder cannot be made', () => {
     fs.writeFileSync(path.join(folder, 'data'), 'a file where the folder should be');
     assert.throws(() => writeImageCache(file, archive()), failsWith('DATA_CACHE_UNUSABLE', file, 'KONTRAST_CACHE'));
-    assert.throws(() => readImageCache(file, 'Dots', 'test'), failsWith('DATA_CACHE_UNUSABLE', file));
+    assert.throws(() => readImageCache(file, 'Dots', 'test'), failsWith('DATA_CACHE_UNUSABLE', file, 'KONTRAST_CACHE'));
   });
 
   describe('openImageCache', () => {
@@ -139,6 +139,21 @@ describe('image cache', () => {
 
     it('passes on that the source is missing', () => {
       assert.throws(() => open(missing), failsWith('DATA_PACKAGE_MISSING', 'npm install dots'));
+    });
+
+    it('finds a folder that cannot be written before it converts', () => {
+      const closed = path.join(folder, 'link');
+      fs.symlinkSync(path.join(folder, 'nothing'), closed);
+      let conversions = 0;
+      const convert = (): ImageArchive => {
+        conversions++;
+        return archive();
+      };
+      assert.throws(
+        () => openImageCache({ file: path.join(closed, 'dots.images'), name: 'Dots', split: 'test', convert }),
+        failsWith('DATA_CACHE_UNUSABLE', closed, 'KONTRAST_CACHE'),
+      );
+      assert.equal(conversions, 0);
     });
 
     it('makes a damaged cache again and says so in one line', () => {

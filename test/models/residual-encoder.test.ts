@@ -53,6 +53,15 @@ describe('ResidualEncoder', () => {
     assert.throws(() => new ResidualEncoder({ poolSize: 0 }), /poolSize must be an integer of at least 1/);
   });
 
+  it('refuses an image that its stages shrink to fewer pixels than fields', () => {
+    const network = new ResidualEncoder({ inChannels: 1, widths: [2, 2], poolSize: 3 });
+    assert.deepEqual(network.forward(torch.zeros([2, 1, 6, 5])).shape, [2, 18]);
+    assert.throws(
+      () => network.forward(torch.zeros([2, 1, 6, 4])),
+      /poolSize 3 is more than the last image has, 3 × 2 for images of 6 × 4; use at most 2/,
+    );
+  });
+
   it('starts its convolutions Kaiming normal by fan-out', () => {
     const network = new ResidualEncoder({ inChannels: 64, widths: [64], norm: () => new Identity() });
     const weight = network.modules().find((part) => part instanceof Conv2d)!.weight;

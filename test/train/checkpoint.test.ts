@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import { Generator, KontrastError, memory, torch, writeSafetensors } from '../../src/torch';
 import type { Stateful } from '../../src/torch/state';
 import { Linear, ReLU, Sequential, GELU } from '../../src/nn';
-import { AdamW } from '../../src/optim';
+import { AdamW, SGD } from '../../src/optim';
 import { describeCheckpoint, restoreCheckpoint, saveCheckpoint, type Part } from '../../src/train/checkpoint';
 
 /** A counter with a tensor, as simple as state can be. */
@@ -121,7 +121,7 @@ describe('checkpoint', () => {
     };
     assertRefused(
       larger,
-      /model\.1\.weight: not there in the checkpoint, float32 \[2, 2\] in the run[^]*… and \d+ more/,
+      /model\.1\.weight: not there in the checkpoint, float32 \[2, 2\] in the run[^]*… and \d+ more\nUse the options and the recipe/,
     );
   });
 
@@ -150,9 +150,11 @@ describe('checkpoint', () => {
   it('refuses other parts', () => {
     const parts = createParts();
     saveCheckpoint(file, { trainer: {}, parts });
+    const sgd = new SGD(parts.model.parameters(), { lr: 0.1 });
+    assertRefused({ ...parts, optimizer: sgd }, /optimizer: .* SGD; use the recipe as it was/);
     assertRefused({ ...parts, queue: new Counter() }, /its parts differ from the run's; it lacks queue/);
     const { counter, ...fewer } = parts;
-    assertRefused(fewer, /it has besides counter/);
+    assertRefused(fewer, /it has besides counter\. Use the recipe as it was/);
     restoreCheckpoint(file, { counter }, { only: true });
   });
 
@@ -165,13 +167,13 @@ describe('checkpoint', () => {
     saveCheckpoint(file, { trainer: {}, parts });
     const before = snapshot(parts);
     fs.truncateSync(file, fs.statSync(file).size - 3);
-    assertRefused(parts, /cut off/);
+    assertRefused(parts, /cut off.*; use an older checkpoint .*--overwrite/);
     writeSafetensors(file, { a: torch.ones([1]) });
-    assertRefused(parts, /no checkpoint of kontrast/);
+    assertRefused(parts, /no checkpoint of kontrast; name a run's folder/);
     writeSafetensors(file, {}, { format: 'kontrast-checkpoint', version: '999' });
-    assertRefused(parts, /version 999, this kontrast reads version 1/);
+    assertRefused(parts, /version 999, this kontrast reads version 1; use the kontrast that wrote it/);
     writeSafetensors(file, {}, { format: 'kontrast-checkpoint', version: '1' });
-    assertRefused(parts, /metadata entry 'trainer' is missing or not JSON/);
+    assertRefused(parts, /metadata entry 'trainer' is missing or not JSON; use an older checkpoint/);
     fs.rmSync(file);
     assertRefused(parts, /cannot read/);
     assert.deepEqual(snapshot(parts), before);

@@ -59,7 +59,7 @@ describe('metrics file', () => {
 
   it('names a damaged line', () => {
     fs.writeFileSync(file, `${JSON.stringify(entry(1))}\nnonsense\n`);
-    assert.throws(() => readMetrics(file), /metrics.jsonl', line 2, is not a metrics entry/);
+    assert.throws(() => readMetrics(file), /metrics.jsonl', line 2, is not a metrics entry: .*; delete that line/);
     fs.writeFileSync(file, `{"loss":1}\n`);
     assert.throws(() => readMetrics(file), /line 1, .* it has no step/);
   });

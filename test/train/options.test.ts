@@ -15,10 +15,12 @@ import {
 const declarations = {
   batchSize: option(256, 'images a step', { integer: true, minimum: 2 }),
   learningRate: 1e-3,
+  decay: option(0.5, 'of the rate', { above: 0, maximum: 1 }),
   flip: true,
   rotate: false,
   note: 'none',
   widths: [32, 64],
+  sizes: option([3], 'of the layers', { integer: true, maximum: 9 }),
   tags: option([] as string[], 'labels of the run'),
   optimizer: choice(['adamw', 'sgd'], 'the optimiser'),
 };
@@ -67,6 +69,10 @@ describe('recipe options', () => {
     );
     assert.throws(() => parseOptions(declarations, ['--zzzzzz']), /unknown recipe option --zzzzzz\. The recipe's/);
     assert.throws(() => parseOptions(declarations, ['--no-batch-size']), /unknown recipe option/);
+    assert.throws(
+      () => parseOptions(declarations, ['--resum']),
+      /unknown recipe option --resum; did you mean --resume\?/,
+    );
     assert.throws(() => parseOptions({}, ['--x']), /has no options/);
     assert.throws(() => resolveOptions(declarations, { batchsize: 1 }), /did you mean --batch-size/);
   });
@@ -80,6 +86,9 @@ describe('recipe options', () => {
       [['--batch-size', ''], /--batch-size needs/],
       [['--learning-rate', 'NaN'], /a number, not NaN/],
       [['--learning-rate', 'Infinity'], /a number/],
+      [['--decay', '0'], /--decay needs a number above 0 and at most 1, not 0/],
+      [['--decay', '1.5'], /at most 1, not 1\.5/],
+      [['--sizes', '3,10'], /each item a whole number of at most 9, not 3,10/],
       [['--widths', '1,x'], /a list such as 1,2,3/],
       [['--optimizer', 'lamb'], /one of adamw, sgd, not lamb/],
       [['loose'], /unexpected argument 'loose'/],
@@ -109,12 +118,14 @@ describe('recipe options', () => {
   it('describes each option with its default', () => {
     const lines = describeOptions(declarations).map(({ term, description }) => `${term} | ${description}`);
     assert.deepEqual(lines, [
-      '--batch-size <number> | images a step (default: 256)',
+      '--batch-size <number> | images a step (whole number of at least 2; default: 256)',
       '--learning-rate <number> | (default: 0.001)',
+      '--decay <number> | of the rate (number above 0 and at most 1; default: 0.5)',
       '--no-flip | (default: on)',
       '--rotate | (default: off)',
       '--note <text> | (default: none)',
       '--widths <list> | (default: 32,64)',
+      '--sizes <list> | of the layers (each a whole number of at most 9; default: 3)',
       '--tags <list> | labels of the run (default: )',
       '--optimizer <choice> | the optimiser (one of adamw, sgd; default: adamw)',
     ]);

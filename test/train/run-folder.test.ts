@@ -56,6 +56,47 @@ describe('run folder', () => {
     assert.throws(() => new RunFolder(path.join(parent, 'file')).check('new'), /is a file: the run needs a folder/);
   });
 
+  it('takes a folder with nothing but locks for an empty one', () => {
+    fs.mkdirSync(folder.path, { recursive: true });
+    fs.writeFileSync(path.join(folder.path, 'lock.host.7.77'), '');
+    assert.equal(folder.check('new'), null);
+  });
+
+  it('refuses a checkpoint of another run than its own, by what both say of it', () => {
+    const checkpoint = path.join(folder.path, 'c.safetensors');
+    folder.checkOwns(checkpoint, record); // No run.json: nothing to contradict.
+    folder.begin(record);
+    // What a resumed run may have changed.
+    folder.checkOwns(checkpoint, {
+      ...record,
+      threads: 4,
+      node: 'v22.0.0',
+      recipeHash: '11',
+      options: { steps: 3, more: 1 },
+    });
+    const cases: [Partial<RunRecord>, RegExp][] = [
+      [{ recipe: 'other' }, /\(recipe: other in the checkpoint, tiny there\)/],
+      [
+        { options: { steps: 4 }, seed: 2 },
+        /\(--steps: 4 in the checkpoint, 3 there; --seed: 2 in the checkpoint, 1 there\)/,
+      ],
+      [{ started: '2026-01-02T00:00:00.000Z' }, /\(started: 2026-01-02\S+ in the checkpoint, 2026-01-01\S+ there\)/],
+    ];
+    for (const [change, message] of cases) {
+      assert.throws(
+        () => folder.checkOwns(checkpoint, { ...record, ...change }),
+        (error: Error) => {
+          assert.match(
+            error.message,
+            /^the checkpoint '.*c\.safetensors' is not of the run that '.*run\.json' describes/,
+          );
+          assert.match(error.message, message);
+          return true;
+        },
+      );
+    }
+  });
+
   it("removes a run's own files only when it starts over", () => {
     folder.begin(record);
     const own = [
@@ -74,7 +115,7 @@ describe('run folder', () => {
   it('names a damaged record', () => {
     folder.begin(record);
     fs.writeFileSync(folder.record, '{');
-    assert.throws(() => folder.check('resume'), /cannot read the run's record '.*run\.json'/);
+    assert.throws(() => folder.check('resume'), /cannot read the run's record '.*run\.json': .*--overwrite/);
     fs.writeFileSync(folder.record, JSON.stringify({ ...record, seed: 'x' }));
     assert.throws(() => folder.check('resume'), /run\.json' does not hold a run's record: 'seed' is not a number/);
   });

@@ -4,6 +4,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { getThreads, KontrastError, memory, setThreads } from '../../src/torch';
 import { readMetrics } from '../../src/train/metrics';
+import type { RunRecord } from '../../src/train/run-folder';
 import { Trainer, type TrainerOptions } from '../../src/train/trainer';
 import { device } from '../support/device';
 import { buildTiny, checkpointContent } from './fixtures/build';
@@ -135,9 +136,24 @@ describe('Trainer', () => {
     };
     await assert.rejects(
       new Trainer(run, { device, checkpointPath, progress }).run(),
-      /a weight is NaN or infinite.*step 2 is kept/,
+      /a weight is NaN or infinite after step 4 of 20; nothing was saved.*step 2 is kept/,
     );
     assert.equal(checkpointContent(checkpointPath).step, 2);
+  });
+
+  it("names the recipe's own options that help against NaN", async () => {
+    const options = { nanAt: 1, learningRate: 0.01, precision: 'bfloat16' };
+    const build = async () => ({ ...(await buildTiny(options, device)), clipGradientNorm: undefined });
+    const record = { recipe: 'tiny', options } as unknown as RunRecord;
+    await assert.rejects(
+      new Trainer(await build(), { device, record }).run(),
+      /a lower learning rate \(--learning-rate\), a longer warm-up, a higher temperature, clipping the gradients \(clipGradientNorm\), precision 'float32' \(--precision\);.*--overwrite/,
+    );
+    await assert.rejects(new Trainer(await build(), { device }).run(), (error: Error) => {
+      assert.match(error.message, /a lower learning rate, a longer/);
+      assert.doesNotMatch(error.message, /--/);
+      return true;
+    });
   });
 
   it('frees what a step makes, and lets timers run', async () => {
