@@ -19,10 +19,8 @@ struct Instances {
 
 void closeInstances(Napi::Env, Instances* instances) {
   c10::WarningUtils::set_warning_handler(nullptr);
-  for (const auto& environment : instances->environments) {
-    const std::lock_guard<std::mutex> lock(environment->graveyard->mutex);
-    environment->graveyard->closed = true;
-  }
+  // First nobody waits for JavaScript any longer, then the threads that did so end.
+  for (const auto& environment : instances->environments) environment->thread->close();
   delete instances;
 }
 
@@ -32,6 +30,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   auto owned = std::make_unique<Environment>();
   auto& environment = *owned;
+  environment.thread = std::make_shared<JavaScriptThread>(env);
   // Index 0 stands for "no keyword" in the frame.
   environment.strings.push_back({});
   environment.makeError = Napi::Persistent(info[0].As<Napi::Function>());
@@ -41,6 +40,8 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineOperators(env, functions, environment);
   defineTensors(env, functions, environment);
   defineAutograd(env, functions, environment);
+  defineBackground(env, functions, environment);
+  defineFunctions(env, functions, environment);
   defineDevices(env, functions, environment);
   defineObjects(env, functions, environment);
   defineRandom(env, functions, environment);

@@ -2,6 +2,7 @@
 #include "environment.h"
 #include "errors.h"
 
+#include <ATen/ThreadLocalState.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -19,9 +20,6 @@ TORCH_API int decrement_nesting();
 
 namespace kontrast {
 
-namespace {
-
-// A list of handles as tensors; 0 stands for an undefined one.
 std::vector<at::Tensor> tensorsOf(Environment& environment, const Napi::Value& value) {
   std::vector<at::Tensor> tensors;
   if (!value.IsArray()) return tensors;
@@ -39,25 +37,52 @@ std::optional<bool> optionalBoolean(const Napi::Value& value) {
   return value.As<Napi::Boolean>().Value();
 }
 
+namespace {
+
 at::Tensor& tensorOf(Environment& environment, const Napi::CallbackInfo& info, size_t index = 0) {
   return environment.tensors.at(info[index].As<Napi::Number>().DoubleValue());
 }
 
 bool booleanOf(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Boolean>().Value(); }
 
+// Runs a backward pass. Where it may lead to functions of JavaScript, it runs on another thread while this one serves them:
+// LibTorch works through a device's part of the graph on a thread of that device, which would wait for this one for ever.
+void runBackward(Environment& environment, const std::function<void()>& pass) {
+  if (!environment.usesCallbacks) {
+    pass();
+    return;
+  }
+  const at::ThreadLocalState state;
+  environment.thread->serveWhile(environment.lane, [&] {
+    const at::ThreadLocalStateGuard guard(state);
+    const c10::WarningUtils::WarningHandlerGuard warnings(&environment.warnings);
+    pass();
+  });
+}
+
 // backward(outputs, gradients, retainGraph | undefined, createGraph, inputs)
 Napi::Value backward(Environment& environment, const Napi::CallbackInfo& info) {
-  torch::autograd::backward(tensorsOf(environment, info[0]), tensorsOf(environment, info[1]), optionalBoolean(info[2]),
-                            booleanOf(info, 3), tensorsOf(environment, info[4]));
+  const auto outputs = tensorsOf(environment, info[0]);
+  const auto gradients = tensorsOf(environment, info[1]);
+  const auto retain = optionalBoolean(info[2]);
+  const auto create = booleanOf(info, 3);
+  const auto inputs = tensorsOf(environment, info[4]);
+  runBackward(environment, [&] { torch::autograd::backward(outputs, gradients, retain, create, inputs); });
   return info.Env().Undefined();
 }
 
 // grad(outputs, inputs, gradOutputs, retainGraph | undefined, createGraph, allowUnused) -> handles, 0 for none
 Napi::Value grad(Environment& environment, const Napi::CallbackInfo& info) {
-  const auto gradients =
-      torch::autograd::grad(tensorsOf(environment, info[0]), tensorsOf(environment, info[1]),
-                            tensorsOf(environment, info[2]), optionalBoolean(info[3]), booleanOf(info, 4),
-                            booleanOf(info, 5));
+  const auto outputs = tensorsOf(environment, info[0]);
+  const auto inputs = tensorsOf(environment, info[1]);
+  const auto gradOutputs = tensorsOf(environment, info[2]);
+  const auto retain = optionalBoolean(info[3]);
+  const auto create = booleanOf(info, 4);
+  const auto allowUnused = booleanOf(info, 5);
+  std::vector<at::Tensor> gradients;
+  runBackward(environment, [&] {
+    gradients = torch::autograd::grad(outputs, inputs, gradOutputs, retain, create, allowUnused);
+  });
   auto list = Napi::Array::New(info.Env(), gradients.size());
   for (size_t i = 0; i < gradients.size(); i++)
     list.Set(static_cast<uint32_t>(i), gradients[i].defined() ? environment.tensors.add(gradients[i]) : 0.0);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "direct.h"
+#include "javascript.h"
 
 #include <napi.h>
 
@@ -148,14 +149,14 @@ struct Environment {
   WarningQueue warnings;
   std::vector<Napi::Reference<Napi::ArrayBuffer>> frameBuffers;
   Napi::Reference<Napi::ArrayBuffer> poolBuffer;
-  // References to JavaScript buffers whose tensors were freed, perhaps by another thread; dropped at the next call.
-  struct Graveyard {
-    std::mutex mutex;
-    std::vector<napi_ref> references;
-    bool closed = false;
-  };
-  std::shared_ptr<Graveyard> graveyard = std::make_shared<Graveyard>();
   int64_t externalBytes = 0;  // change not yet told to V8
+  std::shared_ptr<JavaScriptThread> thread;
+  // What a function of JavaScript that C++ has called gives back.
+  std::vector<at::Tensor> given;
+  // Whether a backward pass may lead to functions of JavaScript.
+  bool usesCallbacks = false;
+  // The last member: its thread ends first, and may still use the others.
+  Lane lane;
 };
 
 // Runs the body of an entry of the addon; whatever it throws becomes the JavaScript error that belongs to it.
@@ -169,6 +170,14 @@ void raiseCurrentException(napi_env env, Environment& environment, const char* o
 
 // Hands over the warnings that wait. May leave a JavaScript exception pending.
 void emitWarnings(napi_env env, Environment& environment) noexcept;
+
+// How an operator runs on the `count` entries of the frame.
+const CallPlan& planFor(Environment& environment, Operator& op, size_t count);
+
+// A list of handles as tensors; 0 stands for an undefined one.
+std::vector<at::Tensor> tensorsOf(Environment& environment, const Napi::Value& value);
+
+std::optional<bool> optionalBoolean(const Napi::Value& value);
 
 template <Body body>
 Napi::Value guarded(const Napi::CallbackInfo& info) {
@@ -186,6 +195,8 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
 // Each topic adds its functions to the addon's exports.
 void defineOperators(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineBackground(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineFunctions(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineDevices(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineObjects(Napi::Env env, Napi::Object exports, Environment& environment);

@@ -73,11 +73,15 @@ napi_value call(napi_env env, const Napi::FunctionReference& function, napi_valu
   return napi_call_function(env, receiver, callee, 1, &argument, &result) == napi_ok ? result : nullptr;
 }
 
-// An error of Node-API itself: an exception that JavaScript threw, or a call of the addon with wrong arguments.
-bool raiseNapiError(napi_env env) noexcept {
+// What JavaScript threw on the way, or an error of Node-API itself: a call of the addon with wrong arguments.
+bool raiseScriptError(napi_env env) noexcept {
   try {
     try {
       throw;
+    } catch (const ScriptError& error) {
+      const auto value = error.value(env);
+      if (value != nullptr) napi_throw(env, value);
+      return value != nullptr;
     } catch (const Napi::Error& error) {
       napi_throw(env, error.Value());
       return true;
@@ -92,7 +96,7 @@ bool raiseNapiError(napi_env env) noexcept {
 void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName) noexcept {
   bool isPending = false;
   if (napi_is_exception_pending(env, &isPending) == napi_ok && isPending) return;
-  if (raiseNapiError(env)) return;
+  if (raiseScriptError(env)) return;
   try {
     auto [code, message, schemas] = describeCurrentException();
     napi_value failure = nullptr;

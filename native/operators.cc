@@ -166,6 +166,8 @@ std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op,
   return plan;
 }
 
+}  // namespace
+
 const CallPlan& planFor(Environment& environment, Operator& op, size_t count) {
   const auto& frame = environment.frame;
   for (const auto& plan : op.plans) {
@@ -176,6 +178,8 @@ const CallPlan& planFor(Environment& environment, Operator& op, size_t count) {
   op.plans.push_back(makePlan(environment, op, count));
   return *op.plans.back();
 }
+
+namespace {
 
 at::Tensor callDirectly(Environment& environment, const CallPlan& plan) {
   const auto& arguments = plan.arguments;

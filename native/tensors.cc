@@ -95,15 +95,6 @@ void reportBytes(Napi::Env env, Environment& environment, int64_t change) {
   environment.externalBytes = 0;
 }
 
-void dropDeadReferences(Napi::Env env, Environment& environment) {
-  std::vector<napi_ref> dead;
-  {
-    const std::lock_guard<std::mutex> lock(environment.graveyard->mutex);
-    dead.swap(environment.graveyard->references);
-  }
-  for (auto* reference : dead) napi_delete_reference(env, reference);
-}
-
 double handleOf(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Number>().DoubleValue(); }
 
 at::Tensor& tensorOf(Environment& environment, const Napi::CallbackInfo& info, size_t index = 0) {
@@ -115,7 +106,7 @@ Napi::Value release(Environment& environment, const Napi::CallbackInfo& info) {
   int64_t tracked = 0;
   environment.tensors.release(handleOf(info, 0), &tracked);
   if (tracked != 0) reportBytes(info.Env(), environment, -tracked);
-  dropDeadReferences(info.Env(), environment);
+  environment.thread->deleteReferences(info.Env());
   return info.Env().Undefined();
 }
 
@@ -125,7 +116,7 @@ Napi::Value releaseMany(Environment& environment, const Napi::CallbackInfo& info
   int64_t tracked = 0;
   for (size_t i = 0; i < count; i++) environment.tensors.release(environment.frame.pool[i], &tracked);
   if (tracked != 0) reportBytes(info.Env(), environment, -tracked);
-  dropDeadReferences(info.Env(), environment);
+  environment.thread->deleteReferences(info.Env());
   return info.Env().Undefined();
 }
 
@@ -326,19 +317,14 @@ Napi::Value fromBuffer(Environment& environment, const Napi::CallbackInfo& info)
     napi_ref reference = nullptr;
     if (napi_create_reference(env, info[0], 1, &reference) != napi_ok)
       throw Failure("TORCH", "the data could not be held");
-    const auto graveyard = environment.graveyard;
     tensor = at::from_blob(
-        memory.data, sizes,
-        [graveyard, reference](void*) {
-          const std::lock_guard<std::mutex> lock(graveyard->mutex);
-          if (!graveyard->closed) graveyard->references.push_back(reference);
-        },
+        memory.data, sizes, [thread = environment.thread, reference](void*) { thread->deleteLater(reference); },
         at::TensorOptions().dtype(type));
   } else {
     tensor = at::detail::empty_cpu(sizes, at::TensorOptions().dtype(type));
     if (memory.bytes > 0) std::memcpy(tensor.mutable_data_ptr(), memory.data, memory.bytes);
   }
-  dropDeadReferences(env, environment);
+  environment.thread->deleteReferences(env);
   return Napi::Number::New(env, environment.tensors.add(std::move(tensor)));
 }
 

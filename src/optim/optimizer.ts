@@ -1,4 +1,4 @@
-import { InvalidArgumentError, keep, noGrad, scope, torch, type Tensor } from '../torch';
+import { InvalidArgumentError, isTensor, keep, noGrad, scope, torch, type Tensor } from '../torch';
 import { jsonObject, type JsonObject, type JsonValue, type StateDict, type Stateful } from '../torch/state';
 import { Parameter } from '../nn';
 
@@ -43,6 +43,9 @@ export abstract class Optimizer<Options extends object> implements Stateful {
    * @throws InvalidArgumentError if there are no parameters, one occurs twice, or an option makes no sense
    */
   constructor(parameters: Iterable<Parameter> | Iterable<ParameterGroup<Options>>, defaults: Options) {
+    if (isTensor(parameters)) {
+      throw new InvalidArgumentError(`${new.target.name}: give a list of parameters, [parameter], not one by itself`);
+    }
     const given = [...(parameters as Iterable<Parameter | ParameterGroup<Options>>)];
     const plain = given.filter((item) => item instanceof Parameter);
     if (plain.length > 0 && plain.length < given.length) {

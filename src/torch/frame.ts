@@ -5,7 +5,7 @@ import { frame, pool, reservePool } from './frame-memory';
 import { TensorHandle } from './handle';
 import { native, type PackedValue } from './native';
 import { TorchObject } from './object-handle';
-import { adopt } from './scope';
+import { adopt, inScope, openScope } from './scope';
 import { dtypeNames } from './types';
 
 /** What an entry of the frame is; `Kind` in native/environment.h holds the same numbers. */
@@ -346,6 +346,27 @@ export function callOperator(operator: number, self: TensorHandle | undefined, g
   const tensor = wrap(values[0]!);
   if (wantsGrad) native.setRequiresGrad(tensor.handle, true);
   return tensor;
+}
+
+/**
+ * As {@link callOperator}, beside the event loop: the arguments are taken now, the operator runs later on another thread, and its
+ * results join the scope that is open here, if it still is.
+ */
+export function callOperatorAsync(operator: number, given: ArrayLike<unknown>): Promise<unknown> {
+  const home = openScope();
+  return new Promise((resolve, reject) => {
+    const entries = putCall(undefined, given);
+    const needsGrad = wantsGrad;
+    native.invokeAsync(operator, entries, (error, count) => {
+      if (error !== undefined) {
+        reject(error as Error);
+        return;
+      }
+      const made = inScope(home, () => results(count));
+      if (needsGrad && made instanceof TensorHandle) native.setRequiresGrad(made.handle, true);
+      resolve(made);
+    });
+  });
 }
 
 /**

@@ -1,5 +1,6 @@
 /** `torch`: LibTorch's operators as functions, and tensors from JavaScript's data. */
 import { InvalidArgumentError } from './errors';
+import { makeAsyncFunctions, type AsyncFunctions } from './async-functions';
 import { callOperator, wrap } from './frame';
 import { pool, reservePool } from './frame-memory';
 import type { TorchFunctions } from './functions.generated';
@@ -51,7 +52,7 @@ export interface FromData {
 }
 
 /** Everything under `torch`. */
-export type Torch = TorchFunctions & FromData;
+export type Torch = TorchFunctions & FromData & { readonly async: AsyncFunctions };
 
 function checkShape(shape: readonly number[]): void {
   if (!Array.isArray(shape)) throw new InvalidArgumentError(`a shape is an array of sizes, not ${String(shape)}`);
@@ -136,6 +137,7 @@ function attachOperators(): Record<string, unknown> {
 
 const operators = attachOperators() as unknown as TorchFunctions;
 const { full } = operators;
+let asyncFunctions: AsyncFunctions | undefined;
 
 /**
  * LibTorch's operators as functions, `torch.cat([a, b])`, with keyword arguments in a last options object:
@@ -143,15 +145,19 @@ const { full } = operators;
  *
  * One deviation: `torch.full([2], 1)` makes float32 for every number, since JavaScript does not tell 1 from 1.0.
  */
-export const torch: Torch = Object.assign(operators, {
-  tensor,
-  fromTypedArray,
-  fromBytes: (bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor =>
-    fromMemory(bytes, shape, dtype, true),
-  full: ((size, value, options = {}) =>
-    full(
-      size,
-      value,
-      typeof value === 'number' && !options.dtype ? { ...options, dtype: 'float32' } : options,
-    )) as typeof full,
-});
+export const torch: Torch = Object.defineProperties(
+  Object.assign(operators, {
+    tensor,
+    fromTypedArray,
+    fromBytes: (bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor =>
+      fromMemory(bytes, shape, dtype, true),
+    full: ((size, value, options = {}) =>
+      full(
+        size,
+        value,
+        typeof value === 'number' && !options.dtype ? { ...options, dtype: 'float32' } : options,
+      )) as typeof full,
+  }),
+  // Made when first asked for: most programs never do.
+  { async: { get: () => (asyncFunctions ??= makeAsyncFunctions()), enumerable: true } },
+) as Torch;

@@ -35,10 +35,24 @@ export {
   type KontrastErrorOptions,
 } from './errors';
 export { torch, type FromData, type FromDataOptions, type FromTypedArrayOptions, type Torch } from './functions';
-export { slice, Slice, type IndexItem } from './indexing';
+export { setPrintOptions, type PrintChanges, type PrintOptions } from './format';
+export { slice, Slice, type IndexItem, type IndexValue, type IntegerArray } from './indexing';
+export { TorchObject } from './object-handle';
+export type { AsyncFunctions } from './async-functions';
+export { defineFunction, FunctionContext, type FunctionDefinition } from './custom-function';
+export { gradcheck, GradcheckError, gradgradcheck, type GradcheckOptions } from './gradcheck';
+export type { GradientHook, Hook } from './hooks';
 export { hasOperator, operatorSchemas, ops, type OperatorNamespace, type RawOperator } from './operators';
 export { defaultGenerator, Generator, manualSeed, type GeneratorOptions } from './random';
-export { readSafetensors, writeSafetensors } from './safetensors';
+export {
+  readPyTorchFile,
+  readPyTorchStateDict,
+  type PyTorchFileOptions,
+  type PyTorchStateDictOptions,
+  type PyTorchValue,
+} from './pytorch-file';
+export { openSafetensors, readSafetensors, SafetensorsFile, writeSafetensors } from './safetensors';
+export { type SafetensorsDType, type TensorLayout } from './safetensors-layout';
 export { dispose, keep, scope, Scope } from './scope';
 export { joinStates, partOfState, type JsonObject, type JsonValue, type StateDict, type Stateful } from './state';
 export { isTensor, keepNew, Tensor, type BackwardOptions, type ToOptions } from './tensor';

@@ -80,6 +80,28 @@ export interface Native {
     createGraph: boolean,
     inputs: Handle[],
   ): void;
+  /** As `invoke`, beside the event loop: the arguments are read now, the results are in the frame while `callback` runs. */
+  invokeAsync(operator: number, count: number, callback: (error: unknown, results: number) => void): void;
+  backwardAsync(
+    outputs: Handle[],
+    gradients: Handle[],
+    retainGraph: boolean | undefined,
+    createGraph: boolean,
+    inputs: Handle[],
+    callback: (error: unknown) => void,
+  ): void;
+  /** Runs `forward` and notes in the graph that `backward` belongs to its outputs. */
+  callFunction(
+    inputs: Handle[],
+    forward: () => { outputs: Handle[]; saved: Handle[]; dirty: Handle[]; constant: Handle[] },
+    backward: (gradients: Handle[], saved: Handle[]) => void,
+  ): Handle[];
+  /** What a function called by the addon gives back: tensors, by handles that need to live only until it returns. */
+  give(handles: Handle[]): void;
+  /** `hook` gets a handle that is its own, and may give another gradient. */
+  registerHook(handle: Handle, hook: (gradient: Handle) => void): number;
+  removeHook(handle: Handle, hook: number): void;
+  setAccumulationHook(handle: Handle, hook: ((leaf: Handle) => void) | undefined): void;
   grad(
     outputs: Handle[],
     inputs: Handle[],

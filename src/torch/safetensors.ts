@@ -4,10 +4,12 @@
  *
  * Format: https://github.com/huggingface/safetensors (README, "Format").
  */
-import * as fs from 'node:fs';
+import { openSource, type ByteSource } from './byte-source';
+import { InvalidArgumentError } from './errors';
+import { contiguousStrides, readStorage, tensorOn, writeTensor } from './file-storage';
 import { writeFileAtomic, writeFully } from './files';
-import { openFile, planSafetensors, readBytes, readLayout } from './safetensors-layout';
-import { torch } from './functions';
+import { planSafetensors, readLayout, type TensorLayout } from './safetensors-layout';
+import { scope } from './scope';
 import type { Tensor } from './tensor';
 
 /**
@@ -30,31 +32,102 @@ export function writeSafetensors(
   );
   writeFileAtomic(path, (file) => {
     writeFully(file, header);
-    for (const { name } of layout.tensors) writeFully(file, byName.get(name)!.bytesSync());
+    for (const { name, byteLength } of layout.tensors) writeTensor(file, byName.get(name)!, byteLength);
   });
+}
+
+/** A safetensors file whose tensors are read one by one. Made by {@link openSafetensors}. */
+export class SafetensorsFile {
+  /** The tensors that the file holds, by name, in the order of their bytes. */
+  readonly tensors: ReadonlyMap<string, TensorLayout>;
+  /** The text beside the tensors; an object without a prototype. */
+  readonly metadata: Readonly<Record<string, string>>;
+
+  /** @internal */
+  constructor(private readonly source: ByteSource) {
+    const { tensors, metadata } = readLayout(source);
+    this.tensors = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    this.metadata = metadata;
+  }
+
+  /**
+   * Reads one tensor, on the CPU. Each call reads it again, into memory of its own.
+   *
+   * @throws {InvalidArgumentError} if the file holds no tensor of this name.
+   * @throws {KontrastError} code `FILE_READ` if the file was closed, or changed since it was opened.
+   */
+  read(name: string): Tensor {
+    const layout = this.tensors.get(name);
+    if (layout === undefined) {
+      const some = [...this.tensors.keys()].slice(0, 5).map((known) => `'${known}'`);
+      throw new InvalidArgumentError(
+        `${this.source.name} holds no tensor '${name}', but ${this.tensors.size} others: ${some.join(', ')}${
+          this.tensors.size > some.length ? ', …' : ''
+        }`,
+      );
+    }
+    const { dtype, shape, offset, byteLength } = layout;
+    return scope(() =>
+      tensorOn(readStorage(this.source, offset, byteLength), dtype, shape, contiguousStrides(shape), 0),
+    );
+  }
+
+  /** Closes the file; the tensors that were read stay. Doing so twice is harmless. */
+  close(): void {
+    this.source.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/**
+ * Opens a safetensors file to read some of its tensors. The whole header is checked now; a tensor's bytes, and no others, are read
+ * from the file when it is asked for. They go into memory of the tensor's own: Node cannot map a file into memory.
+ *
+ * The file stays open, also when another replaces it under its name, until it is closed:
+ *
+ * ```ts
+ * using file = openSafetensors('model.safetensors');
+ * const weight = file.read('encoder.weight');
+ * ```
+ *
+ * @param file The file's path, or its bytes.
+ * @throws {KontrastError} code `SAFETENSORS`: names the file and what is wrong with it (cut off, overlapping or missing
+ *   bytes, unknown dtype, bad header); code `FILE_READ`: it cannot be read.
+ */
+export function openSafetensors(file: string | Uint8Array): SafetensorsFile {
+  const source = openSource(file);
+  try {
+    return new SafetensorsFile(source);
+  } catch (error) {
+    source.close();
+    throw error;
+  }
 }
 
 /**
  * Reads all tensors of a safetensors file, on the CPU. The whole header is checked before the first tensor is made.
  *
- * @param path The file.
+ * @param file The file's path, or its bytes.
  * @returns The tensors by name and the file's metadata; both objects have no prototype, so any name is safe.
- * @throws {KontrastError} code `SAFETENSORS`: names the file and what is wrong with it (cut off, overlapping or missing
- *   bytes, unknown dtype, bad header).
+ * @throws {KontrastError} as {@link openSafetensors}
  */
-export function readSafetensors(path: string): {
+export function readSafetensors(file: string | Uint8Array): {
   tensors: Record<string, Tensor>;
   metadata: Readonly<Record<string, string>>;
 } {
-  const file = openFile(path);
+  const opened = openSafetensors(file);
   try {
-    const layout = readLayout(path, file);
-    const tensors = Object.create(null) as Record<string, Tensor>;
-    for (const { name, offset, byteLength, shape, dtype } of layout.tensors) {
-      tensors[name] = torch.fromBytes(readBytes(file, offset, byteLength), shape, dtype);
-    }
-    return { tensors, metadata: layout.metadata };
+    const { metadata } = opened;
+    const tensors = scope(() => {
+      const read = Object.create(null) as Record<string, Tensor>;
+      for (const name of opened.tensors.keys()) read[name] = opened.read(name);
+      return read;
+    });
+    return { tensors, metadata };
   } finally {
-    fs.closeSync(file);
+    opened.close();
   }
 }

@@ -84,6 +84,22 @@ export function adopt(tensor: TensorHandle): void {
   else join(here, tensor);
 }
 
+/** @internal The scope that new tensors would join here; null outside any. */
+export function openScope(): Scope | null {
+  return current ?? scopeHere();
+}
+
+/** @internal Runs synchronous code whose new tensors join `home`, or the nearest scope around it that is still open. */
+export function inScope<T>(home: Scope | null, body: () => T): T {
+  const before = current;
+  current = openAncestor(home);
+  try {
+    return body();
+  } finally {
+    current = before;
+  }
+}
+
 function join(scope: Scope, tensor: TensorHandle): void {
   tensor.owner = scope;
   scope.tensors.push(tensor);

@@ -1,16 +1,18 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /// <reference types="node" preserve="true" />
-import { inspect } from 'node:util';
+import { inspect, type InspectOptions } from 'node:util';
 import { DisposedError, InvalidArgumentError, TorchError } from './errors';
 import { callOperator, callPlainly, setTensorFactory, wrap } from './frame';
 import { pool } from './frame-memory';
 import { TensorHandle } from './handle';
-import { indexTensor, type IndexItem } from './indexing';
+import { addHook, setAccumulationHook, type GradientHook, type Hook } from './hooks';
+import { readAt, writeAt, type IndexItem, type IndexValue } from './indexing';
 import { methodNames } from './names.generated';
 import { camelCase, unpackNames } from './names';
 import { native } from './native';
-import { formatTensor } from './format';
+import { formatMember, formatTensor, summarizeTensor, tensorToJson } from './format';
 import { collectLater, release } from './scope';
+import type { JsonValue } from './state';
 import type { TensorMethods } from './tensor-methods.generated';
 import { dtypeNames, type Device, type DType, type MemoryFormat, type NestedArray, type TypedArray } from './types';
 import { nest, viewBuffer } from './typed-arrays';
@@ -49,14 +51,12 @@ export interface Tensor extends TensorMethods {}
 export class Tensor extends TensorHandle {
   /** The size of each dimension. */
   get shape(): readonly number[] {
-    const count = native.shape(this.handle);
-    return Array.from(pool.values.subarray(0, count));
+    return firstOfPool(native.shape(this.handle));
   }
 
   /** The distance in elements between neighbours along each dimension. */
   get strides(): readonly number[] {
-    const count = native.strides(this.handle);
-    return Array.from(pool.values.subarray(0, count));
+    return firstOfPool(native.strides(this.handle));
   }
 
   /** How many dimensions there are. */
@@ -141,6 +141,43 @@ export class Tensor extends TensorHandle {
     );
   }
 
+  /**
+   * As {@link Tensor.backward}, beside the event loop. Passes that are started one after another run one after another. The tensors of the graph
+   * must not be changed in place meanwhile.
+   */
+  backwardAsync(gradient?: Tensor, options: BackwardOptions = {}): Promise<void> {
+    const { retainGraph, createGraph = false, inputs = [] } = options;
+    return new Promise((resolve, reject) => {
+      native.backwardAsync(
+        [this.handle],
+        gradient === undefined ? [] : [handleOf(gradient, 'the gradient')],
+        retainGraph,
+        createGraph,
+        inputs.map((input) => handleOf(input, 'an input')),
+        (error) => {
+          if (error === undefined) resolve();
+          else reject(error as Error);
+        },
+      );
+    });
+  }
+
+  /**
+   * Calls `hook` with the gradient of this tensor whenever a backward pass has worked it out; what it returns, if anything, takes the
+   * gradient's place. The hook runs in a scope of its own: it has to {@link keep} what it wants to hold.
+   */
+  registerHook(hook: GradientHook): Hook {
+    return addHook(this, hook);
+  }
+
+  /**
+   * Calls `hook` with this leaf each time after a gradient was added to its {@link Tensor.grad}, for work such as stepping an
+   * optimiser during the backward pass. A leaf has one such hook at most; null removes it.
+   */
+  setPostAccumulateGradHook(hook: ((leaf: Tensor) => void) | null): void {
+    setAccumulationHook(this, hook);
+  }
+
   /** The same data, outside the graph. */
   detach(): Tensor {
     return callOperator(detachOperator(), this, []) as Tensor;
@@ -222,11 +259,39 @@ export class Tensor extends TensorHandle {
   }
 
   /**
-   * A part of the tensor: a number takes one entry of a dimension, {@link slice} a range, null adds a dimension, `'...'` stands for the
-   * dimensions in between, a boolean tensor picks by mask and an integer tensor by position.
+   * A part of the tensor: an integer takes one entry of a dimension, {@link slice} a range, null adds a dimension, `'...'` stands for the
+   * dimensions in between, positions (integer tensors, arrays) and masks (boolean ones) pick entries. See {@link IndexItem}.
+   *
+   * Integers, ranges, null and `'...'` alone give a view, which shares this tensor's memory; positions and masks give a copy.
+   * Where positions and masks stand side by side, what they pick takes their place, else it becomes the first dimensions.
+   *
+   * @throws TorchIndexError if the index does not fit the shape
    */
   at(...index: IndexItem[]): Tensor {
-    return indexTensor(this, index);
+    return readAt(this, index);
+  }
+
+  /**
+   * Writes a value into the part that {@link Tensor.at} gives for the same index: `x.setAt_(7, slice(1, 5))` writes sevens into four
+   * rows. Gradients flow to a value that is a tensor, and no longer to what was written over.
+   *
+   * @param value - a tensor, number, boolean, nested arrays or typed array, broadcast to the part and converted to this dtype. Under
+   *   positions and masks a tensor must have this dtype already, unless it is a single element under one mask
+   * @returns this tensor
+   * @throws TorchIndexError if the index does not fit the shape, TorchError if the value does not fit the part
+   */
+  setAt_(value: IndexValue, ...index: IndexItem[]): this {
+    writeAt(this, value, index, false);
+    return this;
+  }
+
+  /**
+   * Adds a value, as {@link Tensor.setAt_} takes it, to the part that {@link Tensor.at} gives for the same index. Positions that occur
+   * several times are added to several times.
+   */
+  addAt_(value: IndexValue, ...index: IndexItem[]): this {
+    writeAt(this, value, index, true);
+    return this;
   }
 
   /** Frees this handle now. Autograd and other handles keep what they need. */
@@ -243,13 +308,41 @@ export class Tensor extends TensorHandle {
     release(this);
   }
 
-  /** The elements as text, shortened in the middle when there are many. */
+  /** The tensor as PyTorch prints it, shortened in the middle when it is large. See {@link setPrintOptions}. */
   override toString(): string {
     return formatTensor(this);
   }
 
-  [inspect.custom](): string {
-    return formatTensor(this);
+  [inspect.custom](depth: number, options: InspectOptions): unknown {
+    if (depth < 0) return summarizeTensor(this);
+    // At unlimited depth nothing tells a member from the object itself.
+    if (depth === options.depth && Number.isFinite(depth)) return formatTensor(this);
+    // Node indents the lines of what a custom object shows, not those of a string.
+    return { [inspect.custom]: () => formatMember(this) };
+  }
+
+  /** The elements as nested arrays, for `JSON.stringify`. 64-bit integers beyond 2 ** 53 are strings, NaN and infinities null. */
+  toJSON(): JsonValue {
+    return tensorToJson(this);
+  }
+
+  /**
+   * The entries along the first dimension, one after the other. All of them are views, made at the first step; those that a loop
+   * never reaches are freed when it ends.
+   *
+   * @throws InvalidArgumentError if there are no dimensions
+   */
+  *[Symbol.iterator](): Generator<Tensor, void, undefined> {
+    if (this.ndim === 0) {
+      throw new InvalidArgumentError('a tensor of no dimensions has no entries to go through; read it with itemSync()');
+    }
+    const entries = this.unbind(0);
+    let next = 0;
+    try {
+      while (next < entries.length) yield entries[next++]!;
+    } finally {
+      for (const entry of entries.slice(next)) entry.dispose();
+    }
   }
 }
 
@@ -265,6 +358,14 @@ export function isTensor(value: unknown): value is Tensor {
  */
 export function keepNew(tensor: Tensor): void {
   collectLater(tensor);
+}
+
+/** A loop, since for a few numbers `Array.from` takes several times as long. */
+function firstOfPool(count: number): number[] {
+  const { values } = pool;
+  const numbers = new Array<number>(count);
+  for (let i = 0; i < count; i++) numbers[i] = values[i]!;
+  return numbers;
 }
 
 /** The handle of an argument, which JavaScript may have filled with anything. */

@@ -4,7 +4,7 @@ import { InfoNCE } from '../../src/contrast';
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 const random = (rows: number, columns: number): Tensor => torch.randn([rows, columns], { dtype: 'float64', device });
 

@@ -3,7 +3,7 @@ import { torch } from '../../src/torch';
 import { pairedSimilarity, similarityMatrix } from '../../src/contrast';
 import { assertClose } from '../support/close';
 import { device } from '../support/device';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('similarity', () => {
   const a = () => torch.tensor([[3, 4], [1, 0]], { device }); // prettier-ignore

@@ -5,7 +5,7 @@ import { ResidualEncoder } from '../../src/models';
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 const options = { inChannels: 2, widths: [4, 6, 8], blocksPerStage: [1, 2, 1], stemStride: 2, stemKernelSize: 5 };
 

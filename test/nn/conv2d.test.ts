@@ -5,7 +5,7 @@ import { assertClose } from '../support/close';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
 import { checkGoldenLayer } from '../support/golden-layer';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('Conv2d', () => {
   const set = golden('layers');

@@ -3,7 +3,7 @@ import { Flatten } from '../../src/nn';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
 import { checkGoldenLayer } from '../support/golden-layer';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('Flatten', () => {
   const set = golden('layers');

@@ -2,7 +2,7 @@ import { torch } from '../../src/torch';
 import { functional } from '../../src/nn';
 import { assertClose } from '../support/close';
 import { device } from '../support/device';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('functional.normalize', () => {
   it('scales rows to length one and leaves zeros', () => {

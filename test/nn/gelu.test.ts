@@ -3,7 +3,7 @@ import { GELU } from '../../src/nn';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
 import { checkGoldenLayer } from '../support/golden-layer';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('GELU', () => {
   const set = golden('layers');

@@ -4,7 +4,7 @@ import { ReLU } from '../../src/nn';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
 import { checkGoldenLayer } from '../support/golden-layer';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('ReLU', () => {
   const set = golden('layers');

@@ -4,7 +4,7 @@ import { BatchNorm1d, BatchNorm2d, type BatchNorm } from '../../src/norm';
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
 import { golden } from '../support/golden';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 describe('BatchNorm1d and BatchNorm2d', () => {
   const set = golden('batch_norm');

@@ -3,7 +3,7 @@ import { torch, type Tensor } from '../../src/torch';
 import { BatchNorm2d, SplitBatchNorm1d, SplitBatchNorm2d } from '../../src/norm';
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
-import { gradcheck } from '../support/gradcheck';
+import { gradcheck } from '../../src/torch';
 
 const dtype = 'float64';
 const images = (samples: number): Tensor => torch.randn([samples, 2, 3, 3], { dtype, device });

@@ -2,7 +2,20 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { readSafetensors, scope, torch, writeSafetensors, type DType, type Tensor } from '../../src/torch';
+import {
+  InvalidArgumentError,
+  KontrastError,
+  memory,
+  openSafetensors,
+  readSafetensors,
+  scope,
+  torch,
+  writeSafetensors,
+  type DType,
+  type Tensor,
+} from '../../src/torch';
+import { openSource } from '../../src/torch/byte-source';
+import { SafetensorsFile } from '../../src/torch/safetensors';
 
 describe('safetensors', () => {
   let folder: string;
@@ -31,6 +44,9 @@ describe('safetensors', () => {
     'float8_e5m2',
     'float8_e4m3fn',
     'float8_e8m0fnu',
+    'float8_e4m3fnuz',
+    'float8_e5m2fnuz',
+    'float4_e2m1fn_x2',
   ];
 
   it('keeps every bit of every dtype', () => {
@@ -102,5 +118,122 @@ describe('safetensors', () => {
       writeSafetensors(file, tensors);
       assert.deepEqual(Object.keys(readSafetensors(file).tensors), ['__proto__']);
     });
+  });
+
+  it('reads what Python wrote, bit for bit', () => {
+    const folder = path.join(__dirname, '..', 'golden');
+    const { 'python.safetensors': wanted } = JSON.parse(
+      fs.readFileSync(path.join(folder, 'pt_files.json'), 'utf8'),
+    ) as Record<
+      'python.safetensors',
+      {
+        metadata: Record<string, string>;
+        tensors: Record<string, { tensor: DType; shape: number[]; strides: number[]; data: string }>;
+      }
+    >;
+    scope(() => {
+      const { tensors, metadata } = readSafetensors(path.join(folder, 'pt', 'python.safetensors'));
+      assert.deepEqual({ ...metadata }, wanted.metadata);
+      assert.deepEqual(Object.keys(tensors).sort(), Object.keys(wanted.tensors).sort());
+      for (const [name, { tensor: dtype, shape, strides, data }] of Object.entries(wanted.tensors)) {
+        const read = tensors[name]!;
+        assert.equal(read.dtype, dtype);
+        assert.deepEqual(read.shape, shape, name);
+        assert.deepEqual(read.strides, strides, name);
+        assert.equal(Buffer.from(read.bytesSync()).toString('base64'), data, name);
+      }
+    });
+  });
+
+  describe('openSafetensors', () => {
+    it('reads no more of the file than the tensor that is asked for', () => {
+      scope(() => {
+        writeSafetensors(file, { a: torch.ones([1000]), b: torch.arange(3), c: torch.zeros([50]) }, { k: 'v' });
+        const source = openSource(file);
+        const fills: [position: number, length: number][] = [];
+        const opened = new SafetensorsFile({
+          ...source,
+          size: source.size,
+          name: source.name,
+          close: () => source.close(),
+          fill: (target, position) => {
+            fills.push([position, target.byteLength]);
+            source.fill(target, position);
+          },
+        });
+        assert.deepEqual([...opened.tensors.keys()].sort(), ['a', 'b', 'c']);
+        assert.deepEqual({ ...opened.metadata }, { k: 'v' });
+        const { offset, byteLength, dtype, shape } = opened.tensors.get('b')!;
+        assert.deepEqual([byteLength, dtype, shape], [24, 'int64', [3]]);
+        fills.length = 0;
+        assert.deepEqual(opened.read('b').toArraySync(), [0n, 1n, 2n]);
+        assert.deepEqual(fills, [[offset, 24]]);
+        opened.close();
+      });
+    });
+
+    it('gives a tensor of its own each time', () => {
+      scope(() => {
+        writeSafetensors(file, { a: torch.ones([2]) });
+        using opened = openSafetensors(file);
+        const first = opened.read('a');
+        first.fill_(5);
+        assert.deepEqual(opened.read('a').toArraySync(), [1, 1]);
+      });
+    });
+
+    it('keeps the file that it opened when another is written over it', () => {
+      scope(() => {
+        writeSafetensors(file, { a: torch.ones([2]) });
+        using opened = openSafetensors(file);
+        writeSafetensors(file, { a: torch.zeros([2]) });
+        assert.deepEqual(opened.read('a').toArraySync(), [1, 1]);
+      });
+    });
+
+    it('says what it holds when asked for something else, and that it was closed', () => {
+      scope(() => {
+        writeSafetensors(file, Object.fromEntries([...'abcdefg'].map((name) => [name, torch.ones([1])])));
+        const opened = openSafetensors(file);
+        assert.throws(
+          () => opened.read('constructor'),
+          (error: unknown) =>
+            error instanceof InvalidArgumentError &&
+            /holds no tensor 'constructor', but 7 others: 'a', 'b', 'c', 'd', 'e', …/.test(error.message),
+        );
+        opened.close();
+        opened.close();
+        assert.throws(
+          () => opened.read('a'),
+          (error: unknown) => error instanceof KontrastError && error.code === 'FILE_READ',
+        );
+      });
+    });
+
+    it('closes a file that it cannot use', function () {
+      if (process.platform !== 'linux') this.skip();
+      fs.writeFileSync(file, 'not at all');
+      const before = fs.readdirSync('/proc/self/fd').length;
+      assert.throws(() => openSafetensors(file), /not a sound safetensors file/);
+      assert.equal(fs.readdirSync('/proc/self/fd').length, before);
+    });
+
+    it('reads bytes in memory', () => {
+      scope(() => {
+        writeSafetensors(file, { a: torch.arange(3) });
+        using opened = openSafetensors(fs.readFileSync(file));
+        assert.deepEqual(opened.read('a').toArraySync(), [0n, 1n, 2n]);
+      });
+    });
+  });
+
+  it('frees what it read when the file ends meanwhile', () => {
+    scope(() => writeSafetensors(file, { a: torch.ones([1000]), b: torch.ones([1000]) }));
+    const before = memory().liveTensors;
+    const opened = openSafetensors(file);
+    fs.truncateSync(file, fs.statSync(file).size - 1);
+    assert.throws(() => opened.read('b'), /did another process change it/);
+    opened.close();
+    assert.equal(memory().liveTensors, before);
   });
 });

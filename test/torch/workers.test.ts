@@ -72,6 +72,22 @@ describe('worker threads', function () {
     assert.equal(run(terminating(body)), '3');
   });
 
+  it('may be ended while a backward pass beside its event loop calls its functions', () => {
+    const body = `
+      const { defineFunction } = require(${JSON.stringify(join(root, 'src', 'torch'))});
+      const twice = defineFunction({
+        name: 'twice',
+        forward: (_context, x) => x.mul(2),
+        backward: (_context, gradient) => gradient.mul(2),
+      });
+      const a = torch.ones([64, 64], { requiresGrad: true });
+      const pass = () => twice(a.matmul(a)).sum().backwardAsync().then(pass);
+      for (let i = 0; i < 4; i++) pass();
+      setTimeout(() => parentPort.postMessage('ready'), 20);
+    `;
+    assert.equal(run(terminating(body)), '3');
+  });
+
   it('may hold a second copy of kontrast, each with its own tensors', () => {
     const printed = run(`
       const { mkdtempSync, cpSync, symlinkSync, rmSync } = require('node:fs');
