@@ -43,6 +43,8 @@
           },
           { 'libraries': ['-L<(libtorch)/lib', '-ltorch_cpu', '-lc10'] },
         ],
+        # LibTorch keeps functions of ours, and Node unloads an addon when the only worker that loaded it ends.
+        ["OS=='linux'", { 'ldflags': ['-Wl,-z,nodelete'] }],
         [
           "OS=='mac'",
           {

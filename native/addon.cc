@@ -40,6 +40,8 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineOperators(env, functions, environment);
   defineTensors(env, functions, environment);
   defineAutograd(env, functions, environment);
+  defineAccounting(env, functions, environment);
+  defineSharing(env, functions, environment);
   defineBackground(env, functions, environment);
   defineFunctions(env, functions, environment);
   defineDevices(env, functions, environment);
@@ -51,6 +53,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  countMemory();
   env.SetInstanceData<Instances, closeInstances>(std::make_unique<Instances>().release());
   exports.Set("instantiate", Napi::Function::New(env, instantiate, "instantiate"));
   return exports;

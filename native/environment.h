@@ -79,6 +79,7 @@ class TensorTable {
   // Notes that V8 should know of this tensor's bytes; returns them.
   int64_t track(double handle);
   size_t live() const { return live_; }
+  std::vector<double> handles() const;
 
  private:
   struct Slot {
@@ -195,6 +196,10 @@ Napi::Value guarded(const Napi::CallbackInfo& info) {
 // Each topic adds its functions to the addon's exports.
 void defineOperators(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment);
+// Counts LibTorch's CPU memory from the first call on, in the whole process.
+void countMemory();
+void defineAccounting(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineSharing(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineBackground(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineFunctions(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment);

@@ -75,6 +75,15 @@ bool TensorTable::release(double handle, int64_t* trackedBytes) {
   return true;
 }
 
+std::vector<double> TensorTable::handles() const {
+  std::vector<double> handles;
+  for (size_t i = 0; i < slots_.size(); i++) {
+    if (slots_[i].tensor.defined())
+      handles.push_back(static_cast<double>(slots_[i].generation) * kGenerationUnit + static_cast<double>(i));
+  }
+  return handles;
+}
+
 int64_t TensorTable::track(double handle) {
   auto* slot = find(handle);
   if (slot == nullptr || slot->trackedBytes != 0 || !slot->tensor.has_storage()) return 0;

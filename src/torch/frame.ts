@@ -56,6 +56,11 @@ export function setTensorFactory(factory: (handle: number) => TensorHandle): voi
   makeTensor = factory;
 }
 
+/** @internal The class that results are made of now. */
+export function tensorFactory(): (handle: number) => TensorHandle {
+  return makeTensor;
+}
+
 /** @internal A new tensor for a handle, under the scope that is open. */
 export function wrap(handle: number): TensorHandle {
   const tensor = makeTensor(handle);

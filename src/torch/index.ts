@@ -53,6 +53,8 @@ export {
 } from './pytorch-file';
 export { openSafetensors, readSafetensors, SafetensorsFile, writeSafetensors } from './safetensors';
 export { type SafetensorsDType, type TensorLayout } from './safetensors-layout';
+export { debugLiveTensors, traceTensors, type LiveTensor } from './live-tensors';
+export { receiveTensor, shareTensor, withdrawTensor, type ShareOptions, type TensorToken } from './sharing';
 export { dispose, keep, scope, Scope } from './scope';
 export { joinStates, partOfState, type JsonObject, type JsonValue, type StateDict, type Stateful } from './state';
 export { isTensor, keepNew, Tensor, type BackwardOptions, type ToOptions } from './tensor';

@@ -124,6 +124,17 @@ export interface Native {
   enterAutocast(device: string, enabled: boolean, dtype: number): void;
   leaveAutocast(device: string, enabled: boolean, dtype: number): void;
 
+  /** Bytes that LibTorch has allocated on the CPU, now and at most. */
+  cpuMemory(): [bytes: number, peakBytes: number];
+  resetCpuPeak(): void;
+  liveHandles(): Handle[];
+  storageBytes(handle: Handle): number;
+  /** Keeps a tensor for other threads, to be received so many times; gives a token. */
+  share(handle: Handle, receipts: number): number;
+  receive(token: number): Handle;
+  /** Whether it was still waiting. */
+  withdraw(token: number): boolean;
+
   cudaDeviceCount(): number;
   synchronize(device: string): void;
   threads(): number;
