@@ -1,5 +1,5 @@
 /**
- * Writes `src/torch/*.generated.ts`: the types of LibTorch's operators, and the lists of their names.
+ * Writes `src/torch/*.generated.ts`: the types of LibTorch's operators, and the lists of their names; and `docs/operators.md`.
  *
  *     npx ts-node --transpile-only scripts/generate-types.ts
  *
@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeFileAtomic } from '../src/torch/files';
 import { generate } from './types/emit';
+import { operatorsPage } from './types/operators-page';
 
 interface Source {
   schemas: string[];
@@ -36,9 +37,9 @@ function main(): void {
   }
   const source = path !== undefined && libtorch !== undefined ? fromFile(path, libtorch) : fromAddon();
   const folder = join(__dirname, '../src/torch');
-  for (const [name, text] of Object.entries(generate(source.schemas, source.version))) {
-    writeFileAtomic(join(folder, name), text);
-  }
+  const files = generate(source.schemas, source.version);
+  for (const [name, text] of Object.entries(files)) writeFileAtomic(join(folder, name), text);
+  writeFileAtomic(join(__dirname, '../docs/operators.md'), operatorsPage(source.schemas, source.version, files));
 }
 
 main();

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from '../../scripts/types/emit';
+import { operatorsPage } from '../../scripts/types/operators-page';
 import { pinnedVersion } from '../../src/libtorch/version';
 import { torch } from '../../src/torch';
 import { camelCase, unpackNames } from '../../src/torch/names';
@@ -17,6 +18,8 @@ describe('generated types', () => {
       const committed = readFileSync(join(__dirname, '../../src/torch', name), 'utf8');
       assert.ok(committed === text, `${name} is stale: run scripts/generate-types.ts`);
     }
+    const page = readFileSync(join(__dirname, '../../docs/operators.md'), 'utf8');
+    assert.ok(page === operatorsPage(native.schemas(), pinnedVersion, files), 'docs/operators.md is stale');
   });
 
   it('name what is there: every method, every function, and what is written by hand', () => {
