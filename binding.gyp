@@ -45,6 +45,8 @@
         ],
         # LibTorch keeps functions of ours, and Node unloads an addon when the only worker that loaded it ends.
         ["OS=='linux'", { 'ldflags': ['-Wl,-z,nodelete'] }],
+        # For the symbols of LibTorch's CUDA part and of its driver, which are looked up at run time.
+        ["OS=='linux'", { 'libraries': ['-ldl'] }],
         [
           "OS=='mac'",
           {

@@ -46,6 +46,10 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineFunctions(env, functions, environment);
   defineDevices(env, functions, environment);
   defineObjects(env, functions, environment);
+  defineMemory(env, functions, environment);
+  defineStreams(env, functions, environment);
+  defineGraphs(env, functions, environment);
+  defineDeterminism(env, functions, environment);
   defineRandom(env, functions, environment);
   // LibTorch keeps one handler a thread; warnings go to the copy of kontrast that was loaded last.
   c10::WarningUtils::set_warning_handler(&environment.warnings);

@@ -205,6 +205,10 @@ void defineFunctions(Napi::Env env, Napi::Object exports, Environment& environme
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineDevices(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineObjects(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineMemory(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineStreams(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineGraphs(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineDeterminism(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineRandom(Napi::Env env, Napi::Object exports, Environment& environment);
 
 }  // namespace kontrast

@@ -1,4 +1,5 @@
 // Random generators: seeds and states.
+#include "devices.h"
 #include "environment.h"
 #include "errors.h"
 #include "values.h"
@@ -40,7 +41,7 @@ Napi::Value manualSeed(Environment&, const Napi::CallbackInfo& info) {
 
 // newGenerator(device) -> index
 Napi::Value newGenerator(Environment& environment, const Napi::CallbackInfo& info) {
-  const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+  const auto device = deviceOf(info[0].As<Napi::String>().Utf8Value());
   if (device.is_cpu()) return addGenerator(environment, info.Env(), at::detail::createCPUGenerator());
   const auto& hooks = at::globalContext().getAcceleratorHooksInterface(device.type());
   return addGenerator(environment, info.Env(), hooks.getNewGenerator(device.index()));
@@ -48,7 +49,7 @@ Napi::Value newGenerator(Environment& environment, const Napi::CallbackInfo& inf
 
 // defaultGenerator(device) -> index
 Napi::Value defaultGenerator(Environment& environment, const Napi::CallbackInfo& info) {
-  const c10::Device device(info[0].As<Napi::String>().Utf8Value());
+  const auto device = deviceOf(info[0].As<Napi::String>().Utf8Value());
   return addGenerator(environment, info.Env(), at::globalContext().defaultGenerator(device));
 }
 

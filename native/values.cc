@@ -1,5 +1,6 @@
 #include "values.h"
 
+#include "devices.h"
 #include "errors.h"
 
 #include <ATen/ScalarOps.h>
@@ -465,7 +466,11 @@ c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan) {
       return c10::IValue(interned(environment, value).memoryFormat.value());
     case Converter::Device: {
       auto& string = interned(environment, value);
-      if (!string.device) string.device = c10::Device(string.text);
+      if (!string.device) {
+        const c10::Device device(string.text);
+        checkDevice(device);
+        string.device = device;
+      }
       return c10::IValue(*string.device);
     }
     case Converter::Generator:

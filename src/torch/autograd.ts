@@ -46,8 +46,13 @@ export function grad(
     .map((handle) => (handle === 0 ? null : (wrap(handle) as Tensor)));
 }
 
-/** Modes belong to the thread, so they can only span synchronous code: after an `await` other tasks would run under them. */
-function synchronous<T>(name: string, result: T): T {
+/**
+ * The result of a callback, refused if it is a promise. Modes belong to the thread, so they can only span synchronous code:
+ * after an `await` other tasks would run under them.
+ *
+ * @internal
+ */
+export function synchronous<T>(name: string, result: T): T {
   if (typeof result === 'object' && result !== null && typeof (result as { then?: unknown }).then === 'function') {
     // Nobody will wait for it any more: its own failure, if it comes, is not a second error.
     Promise.resolve(result).catch(() => undefined);

@@ -61,8 +61,38 @@ export class TorchTypeError extends TorchError {}
 /** LibTorch's `NotImplementedError`: no kernel for this device or dtype. */
 export class TorchNotImplementedError extends TorchError {}
 
-/** LibTorch's `OutOfMemoryError`: a device has no room for an allocation. */
-export class OutOfMemoryError extends TorchError {}
+/**
+ * LibTorch's `OutOfMemoryError`: a device, or the CPU, has no room for an allocation. No tensor was freed. The numbers are those
+ * of LibTorch's message, which rounds those of CUDA to hundredths of their unit; what it does not tell is left out.
+ */
+export class OutOfMemoryError extends TorchError {
+  /** Bytes that were asked for. */
+  declare readonly requestedBytes?: number;
+  /** Bytes that were free on the CUDA device. */
+  declare readonly freeBytes?: number;
+  /** Bytes that the CUDA device has. */
+  declare readonly totalBytes?: number;
+  /** Bytes that LibTorch's tensors held on the CUDA device. */
+  declare readonly allocatedBytes?: number;
+
+  constructor(message: string, options: KontrastErrorOptions = {}) {
+    super(message, { code: 'OUT_OF_MEMORY', ...options });
+    for (const [name, pattern] of Object.entries(memoryPatterns)) {
+      const [, size, unit] = pattern.exec(message) ?? [];
+      if (unit !== undefined) Object.assign(this, { [name]: Math.round(Number(size) * byteUnits[unit]!) });
+    }
+  }
+}
+
+const byteUnits: Record<string, number> = { bytes: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+/** Where LibTorch's messages tell sizes. */
+const memoryPatterns = {
+  requestedBytes: /(?:tried to allocate|Requested size:) ([\d.]+) (bytes|[KMG]iB)/i,
+  freeBytes: /of which ([\d.]+) (bytes|[KMG]iB) is free/,
+  totalBytes: /total capacity of ([\d.]+) (bytes|[KMG]iB)/,
+  allocatedBytes: /Of the allocated memory ([\d.]+) (bytes|[KMG]iB) is allocated/,
+};
 
 /** LibTorch's `LinAlgError`: a matrix that cannot be factorised, inverted, ... */
 export class LinAlgError extends TorchError {}
@@ -92,9 +122,18 @@ const classes: Record<string, new (message: string, options?: KontrastErrorOptio
   INVALID_ARGUMENT: InvalidArgumentError,
 };
 
+/** Messages of LibTorch's plain errors that mean there is no memory: of the CPU, and of memory shared with CUDA. */
+const outOfMemory = /DefaultCPUAllocator: (?:can't allocate|not enough) memory|CUDA error: out of memory/;
+
 /** Makes the JavaScript error that belongs to a failure inside the addon. */
 export function errorFromNative(failure: NativeFailure): KontrastError {
+  const { message, operator, schemas } = failure;
+  if (failure.code === 'TORCH' && outOfMemory.test(message)) {
+    return new OutOfMemoryError(`${message}. Use smaller batches, or free tensors earlier: scope(() => ...)`, {
+      operator,
+      schemas,
+    });
+  }
   const constructor = classes[failure.code] ?? TorchError;
-  const { code, message, operator, schemas } = failure;
-  return new constructor(message, { code, operator, schemas });
+  return new constructor(message, { code: failure.code, operator, schemas });
 }

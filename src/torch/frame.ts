@@ -4,7 +4,7 @@ import { DisposedError, InvalidArgumentError, TorchTypeError } from './errors';
 import { frame, pool, reservePool } from './frame-memory';
 import { TensorHandle } from './handle';
 import { native, type PackedValue } from './native';
-import { TorchObject } from './object-handle';
+import { ObjectSource, TorchObject } from './object-handle';
 import { adopt, inScope, openScope } from './scope';
 import { dtypeNames } from './types';
 
@@ -140,6 +140,7 @@ function putObject(entry: number, argument: object | null): void {
     pool.values[offset + 1] = argument.im;
     put(entry, Kind.Complex, offset);
   } else if (argument instanceof TorchObject) put(entry, Kind.Object, argument.index);
+  else if (argument instanceof ObjectSource) put(entry, Kind.Object, argument.toObject().index);
   else
     throw new TorchTypeError(
       'an object is no argument for an operator, except as the last one, with keyword arguments',

@@ -10,11 +10,24 @@ export {
   type AutocastOptions,
   type GradOptions,
 } from './autograd';
+export { cuda, type CudaDevice, type CudaDeviceProperties, type CudaMemory } from './cuda';
+export { CudaGraph, type CudaGraphOptions } from './cuda-graph';
 export {
-  cuda,
+  cudnn,
+  getFloat32MatmulPrecision,
+  isDeterministic,
+  setDeterministic,
+  setFloat32MatmulPrecision,
+  type DeterministicOptions,
+  type Float32MatmulPrecision,
+} from './determinism';
+export {
+  getInteropThreads,
   getThreads,
   libtorchBuild,
   memory,
+  resetPeakMemory,
+  setInteropThreads,
   setThreads,
   synchronize,
   type LibTorchBuild,
@@ -58,4 +71,5 @@ export { receiveTensor, shareTensor, withdrawTensor, type ShareOptions, type Ten
 export { dispose, keep, scope, Scope } from './scope';
 export { joinStates, partOfState, type JsonObject, type JsonValue, type StateDict, type Stateful } from './state';
 export { isTensor, keepNew, Tensor, type BackwardOptions, type ToOptions } from './tensor';
+export { Event, Stream, synchronizeAsync, withStream, type EventOptions, type StreamOptions } from './streams';
 export type * from './types';

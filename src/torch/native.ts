@@ -23,6 +23,19 @@ export type PackedValue =
   | { entries: [PackedValue, PackedValue][] }
   | PackedValue[];
 
+declare const eventMark: unique symbol;
+declare const graphMark: unique symbol;
+
+/** An event, in the addon's hands. */
+export interface NativeEvent {
+  readonly [eventMark]: never;
+}
+
+/** A CUDA graph, in the addon's hands. */
+export interface NativeGraph {
+  readonly [graphMark]: never;
+}
+
 /** What the addon offers. Handles of disposed tensors raise `DisposedError`. */
 export interface Native {
   /** The memory of the call frame, one buffer an array. Results that do not fit the pool make the addon call `growPool`. */
@@ -136,10 +149,66 @@ export interface Native {
   withdraw(token: number): boolean;
 
   cudaDeviceCount(): number;
+  /** The same device with its index; an error if it does not exist. */
+  resolveDevice(device: string): string;
+  /** Gives the index of the device that was current before. */
+  exchangeCudaDevice(device: string): number;
+  cudaProperties(
+    device: string,
+  ): { name: string; capability: [major: number, minor: number]; multiprocessors: number } | null;
   synchronize(device: string): void;
   threads(): number;
   setThreads(count: number): void;
+  interopThreads(): number;
+  setInteropThreads(count: number): void;
   build(): { version: string; cpuCapability: string; configuration: string; parallel: string };
+
+  cudaMemoryStats(device: string): {
+    allocatedBytes: number;
+    peakAllocatedBytes: number;
+    reservedBytes: number;
+    peakReservedBytes: number;
+    freeBytes: number;
+    totalBytes: number;
+    allocations: number;
+    retries: number;
+    failures: number;
+  };
+  emptyCudaCache(): void;
+  resetCudaPeakMemory(device: string): void;
+
+  streamObject(device: string, id: number): number;
+  newStream(device: string, priority: number): number;
+  currentStream(device: string): number;
+  /** Gives the device and the stream that were current before, for `leaveStream`. */
+  enterStream(device: string, stream: number): [device: number, stream: number];
+  leaveStream(device: string, deviceBefore: number, streamBefore: number): void;
+  queryStream(device: string, stream: number): boolean;
+  synchronizeStream(device: string, stream: number): void;
+  newEvent(device: string, timing: boolean): NativeEvent;
+  recordEvent(event: NativeEvent, device: string, stream: number): void;
+  waitForEvent(device: string, stream: number, event: NativeEvent): void;
+  queryEvent(event: NativeEvent): boolean;
+  synchronizeEvent(event: NativeEvent): void;
+  elapsedTime(start: NativeEvent, end: NativeEvent): number;
+  /** These two are rejected with a message, not an error. */
+  awaitEvent(event: NativeEvent): Promise<void>;
+  awaitDevice(device: string): Promise<void>;
+
+  /** Captures the current stream's work from here on, in a pool of memory of its own or in another graph's. */
+  beginCapture(sharing: NativeGraph | null): NativeGraph;
+  endCapture(graph: NativeGraph): void;
+  replayGraph(graph: NativeGraph): void;
+  resetGraph(graph: NativeGraph): void;
+
+  deterministic(): [on: boolean, warnOnly: boolean];
+  setDeterministic(on: boolean, warnOnly: boolean): void;
+  /** cuDNN's switches by number: 0 benchmark, 1 deterministic, 2 TF32. */
+  cudnnSwitch(which: number): boolean;
+  setCudnnSwitch(which: number, on: boolean): void;
+  /** 0 for highest, 1 for high, 2 for medium. */
+  float32MatmulPrecision(): number;
+  setFloat32MatmulPrecision(precision: string): void;
 
   manualSeed(seed: bigint): void;
   newGenerator(device: string): number;

@@ -28,3 +28,9 @@ export class TorchObject {
     return `TorchObject(${this.type})`;
   }
 }
+
+/** What stands for an object of LibTorch in a call, and is turned into one when it is used: a stream. */
+export abstract class ObjectSource {
+  /** @internal The number of a new object in the addon's table. */
+  abstract toObject(): TorchObject;
+}

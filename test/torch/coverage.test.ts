@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { defaultGenerator, operatorSchemas, ops, torch, type Tensor } from '../../src/torch';
+import { defaultGenerator, operatorSchemas, ops, Stream, torch, type Tensor } from '../../src/torch';
 import { resolveOverload } from '../../src/torch/frame';
 import { native } from '../../src/torch/native';
 import { TorchObject } from '../../src/torch/object-handle';
@@ -31,6 +31,11 @@ function packedWeights(): Map<string, TorchObject> {
   note('mkldnn.ConvOpContext', () =>
     m!.conv2d_prepack!(torch.ones([1, 1, 1, 1]), null, [1, 1], [0, 0], [1, 1], 1, [1, 1, 2, 2], 'none'),
   );
+  note('rnn.CellParamsBase', () => {
+    const [ih, hh] = [q!.linear_prepack!(quantized([4, 2]), null), q!.linear_prepack!(quantized([4, 2]), null)];
+    return q!.make_quantized_cell_params_dynamic!(ih, hh, torch.zeros([4]), torch.zeros([4]), false);
+  });
+  note('profiler._RecordFunction', () => ops.profiler!._record_function_enter_new!('a test'));
   return made;
 }
 
@@ -54,6 +59,7 @@ describe('the operators', function () {
     Generator: defaultGenerator(),
     Storage: storage,
     Any: 'sum',
+    Stream: Stream.default('cpu'),
   };
 
   /** A value of a type of LibTorch; undefined where there is none. */

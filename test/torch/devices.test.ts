@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { Worker } from 'node:worker_threads';
 import { resolve } from 'node:path';
 import {
   autocast,
   cuda,
   Generator,
+  getInteropThreads,
   getThreads,
+  InvalidArgumentError,
   libtorchBuild,
   memory,
   scope,
+  setInteropThreads,
   setThreads,
   synchronize,
   torch,
@@ -53,7 +57,7 @@ describe('devices', () => {
         .itemSync(),
     );
     synchronize(device);
-    assert.equal(memory().liveTensors, before);
+    assert.equal(memory(device).liveTensors, before);
   });
 
   it('sets threads, and refuses none', () => {
@@ -61,9 +65,39 @@ describe('devices', () => {
     setThreads(1);
     assert.equal(getThreads(), 1);
     setThreads(before);
+    for (const wrong of [0, -1, 1.5, NaN, 2 ** 31, '2' as never]) {
+      for (const set of [setThreads, setInteropThreads]) {
+        assert.throws(() => {
+          set(wrong);
+        }, InvalidArgumentError);
+      }
+    }
     assert.throws(() => {
       setThreads(0);
     }, /at least 1, not 0/);
+    assert.equal(getThreads(), before);
+  });
+
+  it('sets interop threads once in a process, and says so when that is too late', () => {
+    const program = `
+      const { getInteropThreads, setInteropThreads } = require('./src/torch');
+      setInteropThreads(3);
+      setInteropThreads(3);
+      try { setInteropThreads(4); } catch (error) { console.log(error.name, error.message); }
+      console.log(getInteropThreads());
+    `;
+    const printed = execFileSync(process.execPath, ['-r', 'ts-node/register/transpile-only', '-e', program], {
+      cwd: resolve(__dirname, '../..'),
+      encoding: 'utf8',
+    });
+    assert.match(printed, /^InvalidArgumentError the number of interop threads is 3 for good.*\n3\n$/);
+    assert.ok(getInteropThreads() >= 1);
+  });
+
+  it('refuses what is no name of a device', () => {
+    assert.throws(() => {
+      synchronize(0 as never);
+    }, /a device is a name such as 'cpu' or 'cuda:0', not 0/);
   });
 
   it('refuses a device that is not there with an error', function () {
