@@ -190,10 +190,12 @@ c10::ScalarType readType(const at::Tensor& tensor, bool widen) {
   return widen && at::isFloatingType(type) && type != at::kDouble ? at::kFloat : type;
 }
 
-// The elements in row-major order and nothing else: dense, not a view that means to be conjugated, contiguous.
+// The elements in row-major order and nothing else: dense, in memory, not a view that means to be conjugated, contiguous.
 at::Tensor plain(const at::Tensor& tensor) {
   auto source = tensor.detach();
   if (source.layout() != c10::kStrided) source = source.to_dense();
+  // Some gradients are zeros without any memory.
+  if (source._is_zerotensor()) source = source.clone();
   return source.resolve_conj().resolve_neg().contiguous();
 }
 

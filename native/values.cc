@@ -124,13 +124,19 @@ int64_t integerAt(const CallFrame& frame, int32_t entry) {
   return static_cast<Kind>(frame.kind[entry]) == Kind::BigInteger ? bitsOf(value) : static_cast<int64_t>(value);
 }
 
+// A whole number as an integer, save for -0, which is only a float's.
+c10::Scalar numberScalar(double value) {
+  if (value == 0 && std::signbit(value)) return c10::Scalar(value);
+  return c10::Scalar(static_cast<int64_t>(value));
+}
+
 c10::Scalar scalarAt(const CallFrame& frame, int32_t entry) {
   const double value = frame.value[entry];
   switch (static_cast<Kind>(frame.kind[entry])) {
     case Kind::Boolean:
       return c10::Scalar(value != 0);
     case Kind::Integer:
-      return c10::Scalar(static_cast<int64_t>(value));
+      return numberScalar(value);
     case Kind::BigInteger:
       return c10::Scalar(bitsOf(value));
     case Kind::Complex: {
@@ -173,8 +179,10 @@ Conversion listConversion(Kind kind, const c10::Type& element, const c10::Argume
       if (kind == Kind::BooleanList || kind == Kind::EmptyList) return {Converter::BooleanList};
       break;
     case c10::TypeKind::NumberType:
-      if (kind == Kind::IntegerList || kind == Kind::NumberList || kind == Kind::EmptyList)
+      if (kind == Kind::IntegerList || kind == Kind::NumberList || kind == Kind::BooleanList ||
+          kind == Kind::EmptyList)
         return {Converter::ScalarList, kScalar};
+      if (kind == Kind::Object) return {Converter::Object, kObject};
       break;
     case c10::TypeKind::StringType:
       if (kind == Kind::StringList || kind == Kind::EmptyList) return {Converter::StringList};
@@ -497,7 +505,9 @@ c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan) {
       list.reserve(length);
       for (size_t i = 0; i < length; i++) {
         if (kind == Kind::IntegerList)
-          list.push_back(c10::IValue(static_cast<int64_t>(items[i])));
+          list.push_back(c10::IValue(numberScalar(items[i])));
+        else if (kind == Kind::BooleanList)
+          list.push_back(c10::IValue(items[i] != 0));
         else
           list.push_back(c10::IValue(items[i]));
       }

@@ -230,7 +230,9 @@ function fillPool(offset: number, list: readonly unknown[]): Kind {
       hasTensor = true;
       continue;
     }
-    if (Array.isArray(item) || item instanceof TorchObject) return Kind.Object;
+    if (Array.isArray(item) || item instanceof TorchObject || (typeof item === 'object' && isComplex(item))) {
+      return Kind.Object;
+    }
     firstPlain ??= item;
     items[offset + i] = plainItem(item);
     if (typeof item !== typeof firstPlain) {

@@ -172,4 +172,15 @@ describe('Tensor', () => {
       x.setData(undefined as unknown as Tensor);
     }, InvalidArgumentError);
   });
+
+  it('reads and prints gradients that are zeros without memory', async () => {
+    const x = torch.ones([2], { requiresGrad: true });
+    x.sgn().sum().backward();
+    const gradient = x.grad!;
+    assert.deepEqual(gradient.dataSync(), new Float32Array(2));
+    assert.deepEqual(await gradient.data(), new Float32Array(2));
+    assert.deepEqual(gradient.bytesSync(), new Uint8Array(8));
+    assert.equal(gradient.at(0).itemSync(), 0);
+    assert.equal(String(gradient), 'tensor([0., 0.])');
+  });
 });
