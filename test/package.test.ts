@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync, mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { runProgramsOf } from './support/programs';
 
 const root = resolve(__dirname, '..');
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
@@ -56,29 +57,12 @@ describe('the package', () => {
   }).timeout(60_000);
 
   it('does what the programs in the README do', () => {
-    withUserFolder((folder) => {
-      const readme = readFileSync(join(root, 'README.md'), 'utf8');
-      const programs = [...readme.matchAll(/```ts\n([^]*?)```/g)].map(([, program]) => program!);
-      assert.equal(programs.length, 2);
-      const files = programs.map((program, i) => {
-        writeFileSync(join(folder, `readme${String(i)}.mts`), program);
-        return `readme${String(i)}.mts`;
-      });
-      // Checked and compiled as a user would; their types of Node are for `console`.
-      const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-      execFileSync(process.execPath, [tsc, '--strict', '--target', 'es2022', '--module', 'nodenext', ...files], {
-        cwd: folder,
-        encoding: 'utf8',
-      });
-      const run = (file: string): string => execFileSync(process.execPath, [file], { cwd: folder, encoding: 'utf8' });
-      assert.match(run('readme0.mjs'), /tensor|Tensor/);
-      const losses = run('readme1.mjs')
-        .trim()
-        .split('\n')
-        .map((line) => Number(line.split(' ')[1]));
-      assert.equal(losses.length, 5);
-      assert.ok(losses[4]! < losses[0]! / 2, losses.join());
-    });
+    const printed = runProgramsOf('README.md');
+    assert.equal(printed.length, 2);
+    assert.match(printed[0]!, /^tensor\(/);
+    const losses = printed[1]!.split('\n').map((line) => Number(line.split(' ')[1]));
+    assert.equal(losses.length, 5);
+    assert.ok(losses[4]! < losses[0]! / 2, losses.join());
   }).timeout(120_000);
 
   it('has types for ES modules, CommonJS and bundlers', () => {
