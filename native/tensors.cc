@@ -20,8 +20,11 @@ constexpr double kGenerationUnit = 4294967296.0;
 // A handle stays an exact double: 32 bits of index and 21 of generation.
 constexpr uint32_t kLastGeneration = (1u << 21) - 1;
 
+// What a tensor takes beside its elements. Without it, a million tensors of a few elements would seem next to nothing to V8.
+constexpr int64_t kTensorBytes = 256;
+
 // V8 is told of changes in steps, since each telling may start a garbage collection.
-constexpr int64_t kReportStep = 8 << 20;
+constexpr int64_t kReportStep = 4 << 20;
 
 }  // namespace
 
@@ -86,12 +89,12 @@ std::vector<double> TensorTable::handles() const {
 
 int64_t TensorTable::track(double handle) {
   auto* slot = find(handle);
-  if (slot == nullptr || slot->trackedBytes != 0 || !slot->tensor.has_storage()) return 0;
-  const auto& storage = slot->tensor.storage();
-  if (storage.device_type() != c10::DeviceType::CPU) return 0;
+  if (slot == nullptr || slot->trackedBytes != 0) return 0;
+  slot->trackedBytes = kTensorBytes;
   // A view shares its storage: its bytes were already told when the first tensor on it was tracked.
-  if (storage.use_count() > 1) return 0;
-  slot->trackedBytes = static_cast<int64_t>(storage.nbytes());
+  if (slot->tensor.has_storage() && slot->tensor.storage().device_type() == c10::DeviceType::CPU &&
+      slot->tensor.storage().use_count() == 1)
+    slot->trackedBytes += static_cast<int64_t>(slot->tensor.storage().nbytes());
   return slot->trackedBytes;
 }
 

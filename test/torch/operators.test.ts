@@ -164,12 +164,19 @@ describe('operators', () => {
   });
 
   it('turns a warning of LibTorch into one of Node', async () => {
-    const warning = new Promise<Error & { code?: string }>((resolve) => process.once('warning', resolve));
-    torch.eye(3).toSparseCsr();
-    const { name, code, message } = await warning;
+    // One that LibTorch gives every time, not once a process.
+    const warning = new Promise<Error & { code?: string }>((resolve) => {
+      const note = (given: Error & { code?: string }): void => {
+        if (!given.message.includes('indexing with dtype')) return;
+        process.off('warning', note);
+        resolve(given);
+      };
+      process.on('warning', note);
+    });
+    torch.ones([2]).index([torch.ones([2], { dtype: 'uint8' })]);
+    const { name, code } = await warning;
     assert.equal(name, 'LibTorchWarning');
     assert.equal(code, 'LIBTORCH');
-    assert.match(message, /Sparse CSR/);
   });
 
   it('refuses bigints beyond 64 bits', () => {
