@@ -12,7 +12,7 @@ mkdir -p "$tree/build/Release"
 for name in src test scripts examples package.json tsconfig.json .mocharc.json CMakeLists.txt native docs README.md; do
   [ -e "$name" ] || continue
   rm -rf "${tree:?}/$name"
-  cp -r "$name" "$tree/$name"
+  cp -rp "$name" "$tree/$name"
 done
 ln -sfn "$root/node_modules" "$tree/node_modules"
 ln -sfn "$root/dist" "$tree/dist"
@@ -25,5 +25,5 @@ cd "$tree"
 if [ $# -eq 0 ]; then
   set -- $(ls test/torch/*.test.ts | grep -v -e generated -e types)
 fi
-ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:detect_container_overflow=0:symbolize=1 LD_PRELOAD=$(g++ -print-file-name=libasan.so) OMP_NUM_THREADS=1 \
+ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16 LD_PRELOAD=$(g++ -print-file-name=libasan.so) OMP_NUM_THREADS=1 \
   node node_modules/mocha/bin/mocha.js --timeout 600000 "$@"
