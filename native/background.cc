@@ -17,6 +17,8 @@ struct Task {
   // On the JavaScript thread; what the callback is told.
   std::function<double(Environment&)> finish;
   std::unique_ptr<Callback> callback;
+  const char* operatorName = nullptr;  // these two live as long as the environment
+  const Overload* overload = nullptr;
   WarningQueue warnings;
   std::exception_ptr failure;
 };
@@ -33,11 +35,11 @@ void runTask(Task& task) {
 }
 
 // What went wrong, as the error that JavaScript is given.
-napi_value errorOf(napi_env env, Environment& environment, const std::exception_ptr& failure, const char* operatorName) {
+napi_value errorOf(napi_env env, Environment& environment, const Task& task) {
   try {
-    std::rethrow_exception(failure);
+    std::rethrow_exception(task.failure);
   } catch (...) {
-    raiseCurrentException(env, environment, operatorName);
+    raiseCurrentException(env, environment, task.operatorName, task.overload);
   }
   napi_value error = nullptr;
   napi_get_and_clear_last_exception(env, &error);
@@ -45,7 +47,7 @@ napi_value errorOf(napi_env env, Environment& environment, const std::exception_
 }
 
 // callback(error) or callback(undefined, result)
-void report(napi_env env, Environment& environment, Task& task, const char* operatorName) {
+void report(napi_env env, Environment& environment, Task& task) {
   napi_value nothing = nullptr;
   napi_value result = nullptr;
   if (napi_get_undefined(env, &nothing) != napi_ok) return;
@@ -59,7 +61,7 @@ void report(napi_env env, Environment& environment, Task& task, const char* oper
   auto& pending = environment.warnings.pending;
   pending.insert(pending.end(), task.warnings.pending.begin(), task.warnings.pending.end());
   emitWarnings(env, environment);
-  const auto first = task.failure ? errorOf(env, environment, task.failure, operatorName) : nothing;
+  const auto first = task.failure ? errorOf(env, environment, task) : nothing;
   if (first == nullptr) return;
   try {
     task.callback->call(env, {first, task.failure ? nothing : result});
@@ -68,14 +70,14 @@ void report(napi_env env, Environment& environment, Task& task, const char* oper
   }
 }
 
-void start(Napi::Env env, Environment& environment, std::shared_ptr<Task> task, const char* operatorName) {
+void start(Environment& environment, std::shared_ptr<Task> task) {
   const auto thread = environment.thread;
   thread->hold();
-  environment.lane.run([thread, task, operatorName, &environment] {
+  environment.lane.run([thread, task, &environment] {
     runTask(*task);
-    thread->post([thread, task, operatorName, &environment](napi_env env) {
+    thread->post([thread, task, &environment](napi_env env) {
       thread->letGo();
-      report(env, environment, *task, operatorName);
+      report(env, environment, *task);
     });
   });
 }
@@ -100,7 +102,9 @@ Napi::Value invokeAsync(Environment& environment, const Napi::CallbackInfo& info
     writeResults(environment, *overload->schema, *stack);
     return static_cast<double>(stack->size());
   };
-  start(info.Env(), environment, std::move(task), op.name.c_str());
+  task->operatorName = op.name.c_str();
+  task->overload = overload;
+  start(environment, std::move(task));
   return info.Env().Undefined();
 }
 
@@ -113,7 +117,7 @@ Napi::Value backwardAsync(Environment& environment, const Napi::CallbackInfo& in
     torch::autograd::backward(outputs, gradients, retain, create, inputs);
   };
   task->finish = [](Environment&) { return 0.0; };
-  start(info.Env(), environment, std::move(task), nullptr);
+  start(environment, std::move(task));
   return info.Env().Undefined();
 }
 

@@ -167,7 +167,9 @@ void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (
 
 // Turns the exception being handled into the JavaScript error that belongs to it, pending in `env`. Never throws: where
 // JavaScript can no longer run, because its thread is being terminated, the error is dropped.
-void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName = nullptr) noexcept;
+// `tried` is the overload that was called, where one was chosen.
+void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName = nullptr,
+                           const Overload* tried = nullptr) noexcept;
 
 // Hands over the warnings that wait. May leave a JavaScript exception pending.
 void emitWarnings(napi_env env, Environment& environment) noexcept;

@@ -2,9 +2,11 @@
 
 #include "environment.h"
 
+#include <ATen/core/function_schema.h>
 #include <c10/util/Exception.h>
 
 #include <new>
+#include <sstream>
 
 namespace kontrast {
 
@@ -93,7 +95,8 @@ bool raiseScriptError(napi_env env) noexcept {
 
 }  // namespace
 
-void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName) noexcept {
+void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName,
+                           const Overload* tried) noexcept {
   bool isPending = false;
   if (napi_is_exception_pending(env, &isPending) == napi_ok && isPending) return;
   if (raiseScriptError(env)) return;
@@ -107,6 +110,11 @@ void raiseCurrentException(napi_env env, Environment& environment, const char* o
       setProperty(env, failure, "operator", textValue(env, operatorName));
     }
     setProperty(env, failure, "message", textValue(env, message));
+    if (schemas.empty() && tried != nullptr) {
+      std::ostringstream text;
+      text << *tried->schema;
+      schemas.push_back(text.str());
+    }
     if (!schemas.empty()) {
       napi_value list = nullptr;
       napi_create_array_with_length(env, schemas.size(), &list);

@@ -219,12 +219,14 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   napi_get_value_uint32(env, arguments[0], &index);
   napi_get_value_uint32(env, arguments[1], &count);
   const char* name = nullptr;
+  const Overload* overload = nullptr;
   napi_value result = nullptr;
   try {
     auto& op = *environment.operators.at(index);
     name = op.name.c_str();
     if (count > CallFrame::kEntries) throw Failure("INVALID_ARGUMENT", "too many arguments");
     const auto& plan = planFor(environment, op, count);
+    overload = plan.overload;
     size_t results = 1;
     if (std::holds_alternative<std::monostate>(plan.direct)) {
       results = callBoxed(environment, plan);
@@ -235,7 +237,7 @@ napi_value invoke(napi_env env, napi_callback_info info) {
     if (!environment.warnings.pending.empty()) emitWarnings(env, environment);
     napi_create_uint32(env, static_cast<uint32_t>(results), &result);
   } catch (...) {
-    raiseCurrentException(env, environment, name);
+    raiseCurrentException(env, environment, name, overload);
   }
   return result;
 }

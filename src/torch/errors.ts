@@ -4,7 +4,7 @@ export interface KontrastErrorOptions {
   code?: string;
   /** The operator that failed, for example `aten::matmul`. */
   operator?: string;
-  /** The schemas of that operator, when no overload fits the arguments. */
+  /** The schema that was called; all of the operator's when none fits the arguments. */
   schemas?: readonly string[];
   /** The error that led to this one. */
   cause?: unknown;
@@ -16,7 +16,7 @@ export class KontrastError extends Error {
   readonly code: string;
   /** The operator that failed, when an operator failed. */
   declare readonly operator?: string;
-  /** The schemas of that operator, when no overload fits the arguments. */
+  /** The schema that was called; all of the operator's when none fits the arguments. */
   declare readonly schemas?: readonly string[];
 
   constructor(message: string, options: KontrastErrorOptions = {}) {

@@ -36,6 +36,7 @@ describe('torch.async', () => {
     await assert.rejects(torch.async.matmul(ones(2, 3), ones(2, 3)), (error: TorchError) => {
       assert.equal(error.constructor, TorchError);
       assert.equal(error.operator, 'aten::matmul');
+      assert.deepEqual(error.schemas, ['aten::matmul(Tensor self, Tensor other) -> Tensor']);
       assert.match(error.message, /cannot be multiplied \(2x3 and 2x3\)$/);
       return true;
     });

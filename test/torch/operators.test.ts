@@ -151,7 +151,8 @@ describe('operators', () => {
       (error: TorchError) =>
         error instanceof TorchError &&
         error.operator === 'aten::matmul' &&
-        error.message === 'aten::matmul: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)',
+        error.message === 'aten::matmul: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)' &&
+        error.schemas?.join() === 'aten::matmul(Tensor self, Tensor other) -> Tensor',
     );
   });
 
