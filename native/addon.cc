@@ -51,6 +51,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineGraphs(env, functions, environment);
   defineDeterminism(env, functions, environment);
   defineRandom(env, functions, environment);
+  defineScript(env, functions, environment);
   // LibTorch keeps one handler a thread; warnings go to the copy of kontrast that was loaded last.
   c10::WarningUtils::set_warning_handler(&environment.warnings);
   return functions;

@@ -45,21 +45,6 @@ at::Tensor& tensorOf(Environment& environment, const Napi::CallbackInfo& info, s
 
 bool booleanOf(const Napi::CallbackInfo& info, size_t index) { return info[index].As<Napi::Boolean>().Value(); }
 
-// Runs a backward pass. Where it may lead to functions of JavaScript, it runs on another thread while this one serves them:
-// LibTorch works through a device's part of the graph on a thread of that device, which would wait for this one for ever.
-void runBackward(Environment& environment, const std::function<void()>& pass) {
-  if (!environment.usesCallbacks) {
-    pass();
-    return;
-  }
-  const at::ThreadLocalState state;
-  environment.thread->serveWhile(environment.lane, [&] {
-    const at::ThreadLocalStateGuard guard(state);
-    const c10::WarningUtils::WarningHandlerGuard warnings(&environment.warnings);
-    pass();
-  });
-}
-
 // backward(outputs, gradients, retainGraph | undefined, createGraph, inputs)
 Napi::Value backward(Environment& environment, const Napi::CallbackInfo& info) {
   const auto outputs = tensorsOf(environment, info[0]);
@@ -180,6 +165,19 @@ Napi::Value leaveAutocast(Environment&, const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+void runBackward(Environment& environment, const std::function<void()>& pass) {
+  if (!environment.usesCallbacks) {
+    pass();
+    return;
+  }
+  const at::ThreadLocalState state;
+  environment.thread->serveWhile(environment.lane, [&] {
+    const at::ThreadLocalStateGuard guard(state);
+    const c10::WarningUtils::WarningHandlerGuard warnings(&environment.warnings);
+    pass();
+  });
+}
 
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment) {
   define(env, exports, "backward", guarded<backward>, environment);

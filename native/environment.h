@@ -131,9 +131,13 @@ class WarningQueue : public c10::WarningHandler {
   std::vector<std::string> pending;
 };
 
+// TorchScript modules by number; script.cc says what is in it.
+struct ScriptTable;
+
 struct Environment {
   CallFrame frame;
   TensorTable tensors;
+  std::shared_ptr<ScriptTable> scripts;
   std::vector<InternedString> strings;
   std::vector<std::unique_ptr<Operator>> operators;
   std::unordered_map<std::string, size_t> operatorIndex;
@@ -180,6 +184,11 @@ const CallPlan& planFor(Environment& environment, Operator& op, size_t count);
 // A list of handles as tensors; 0 stands for an undefined one.
 std::vector<at::Tensor> tensorsOf(Environment& environment, const Napi::Value& value);
 
+// Runs what may contain a backward pass. Where that may lead to functions of JavaScript, it runs on another thread while this
+// one serves them: LibTorch works through a device's part of the graph on a thread of that device, which would wait for this
+// one for ever.
+void runBackward(Environment& environment, const std::function<void()>& pass);
+
 std::optional<bool> optionalBoolean(const Napi::Value& value);
 
 template <Body body>
@@ -212,5 +221,6 @@ void defineStreams(Napi::Env env, Napi::Object exports, Environment& environment
 void defineGraphs(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineDeterminism(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineRandom(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineScript(Napi::Env env, Napi::Object exports, Environment& environment);
 
 }  // namespace kontrast

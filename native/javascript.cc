@@ -168,6 +168,11 @@ void JavaScriptThread::close() {
   changed_.notify_all();
 }
 
+bool JavaScriptThread::isClosed() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return closed_;
+}
+
 void JavaScriptThread::deleteLater(napi_ref reference) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!closed_) dead_.push_back(reference);

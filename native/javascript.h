@@ -63,6 +63,7 @@ class JavaScriptThread : public std::enable_shared_from_this<JavaScriptThread> {
   void letGo();
   // JavaScript has ended: nobody waits any longer.
   void close();
+  bool isClosed();
   // References to JavaScript values that were dropped by other threads are deleted here.
   void deleteLater(napi_ref reference);
   void deleteReferences(napi_env env);

@@ -69,6 +69,8 @@ export { type SafetensorsDType, type TensorLayout } from './safetensors-layout';
 export { debugLiveTensors, traceTensors, type LiveTensor } from './live-tensors';
 export { receiveTensor, shareTensor, withdrawTensor, type ShareOptions, type TensorToken } from './sharing';
 export { dispose, keep, scope, Scope } from './scope';
+export { ScriptModule, type LoadScriptOptions } from './script-module';
+export type { ScriptArgument, ScriptResult } from './script-values';
 export { joinStates, partOfState, type JsonObject, type JsonValue, type StateDict, type Stateful } from './state';
 export { isTensor, keepNew, Tensor, type BackwardOptions, type ToOptions } from './tensor';
 export { Event, Stream, synchronizeAsync, withStream, type EventOptions, type StreamOptions } from './streams';

@@ -218,6 +218,20 @@ export interface Native {
   initialSeed(generator: number): bigint;
   generatorState(generator: number): Handle;
   setGeneratorState(generator: number, state: Handle): void;
+
+  /** Reads a TorchScript file; the number it gives stands for the module. */
+  scriptLoad(path: string, device: string | undefined): number;
+  scriptLoadAsync(path: string, device: string | undefined): Promise<number>;
+  /** Runs a method. What crosses is described in `script-values.ts`. */
+  scriptRun(script: number, method: string, given: unknown[]): unknown;
+  scriptRunAsync(script: number, method: string, given: unknown[]): Promise<unknown>;
+  /** Names and schemas in turn. */
+  scriptMethods(script: number): string[];
+  /** Names and handles in turn. */
+  scriptTensors(script: number, buffers: boolean): (string | Handle)[];
+  scriptTrain(script: number, on: boolean): void;
+  scriptTo(script: number, device: string): void;
+  scriptRelease(script: number): void;
 }
 
 /** What the addon exports: its functions for one copy of kontrast, given how failures become errors and what warnings do. */
