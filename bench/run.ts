@@ -94,7 +94,7 @@ async function main(): Promise<number> {
         commit: describeCommit(ROOT) ?? null,
         kontrast: (JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string }).version,
         node: process.versions.node,
-        threads,
+        threads: benchmark.threads ?? threads,
         machine,
         machineKind: machineKind(machine),
       });

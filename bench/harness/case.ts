@@ -49,7 +49,20 @@ export type Goal =
       readonly implementation: string;
       readonly against: string;
       readonly atLeast: number;
+    }
+  /** The median over all tasks of its time divided by another's in the same round. */
+  | {
+      readonly kind: 'median time ratio';
+      readonly implementation: string;
+      readonly against: string;
+      readonly atMost: number;
     };
+
+/** Two implementations whose times are divided, task by task. */
+export interface Comparison {
+  readonly implementation: string;
+  readonly against: string;
+}
 
 /** What a case's `prepare` is told. */
 export interface Preparation {
@@ -72,12 +85,16 @@ export interface Case {
   readonly rounds: number;
   /** Rounds before them whose times do not count. Their results are compared all the same. */
   readonly warmup: number;
+  /** Threads of every implementation, where the case is about something else; `--threads` then does not matter. */
+  readonly threads?: number;
   readonly tasks: readonly Task[];
   readonly implementations: readonly Implementation[];
   /** The implementation that the others' results and speeds are compared with. */
   readonly reference: string;
   readonly tolerance: Tolerance;
   readonly goals: readonly Goal[];
+  /** What is shown in a table of its own, with the median over all tasks. */
+  readonly comparisons?: readonly Comparison[];
   /** Makes what the adapters share (weights, batches); what it returns is sent with their `prepare`. */
   readonly prepare?: (preparation: Preparation) => Promise<JsonObject> | JsonObject;
 }

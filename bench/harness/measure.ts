@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Adapter, type RunReply } from './adapter';
-import type { Case, Goal, Implementation, Task } from './case';
+import type { Case, Comparison, Goal, Implementation, Task } from './case';
 import { firstDifference } from './compare';
 import { type Summary, median, pairedRatios, summarize } from './statistics';
 
@@ -12,7 +12,7 @@ export interface MeasureSettings {
   readonly root: string;
   /** Rounds whose times count; the case's own number by default. */
   readonly rounds?: number;
-  /** Threads of every implementation. */
+  /** Threads of every implementation, unless the case has its own number. */
   readonly threads: number;
   /** Longest wait for one answer of an adapter, in seconds. */
   readonly timeoutSeconds: number;
@@ -47,6 +47,14 @@ export interface Measurement {
   readonly speedRatio: Summary | null;
 }
 
+/** The times of one implementation divided by those of another. */
+export interface ComparisonReport extends Comparison {
+  /** The median of the ratios pair by pair, task by task. */
+  readonly ratios: readonly { readonly task: string; readonly ratio: number }[];
+  /** The median over the tasks. */
+  readonly median: number;
+}
+
 /** A goal and what was reached. `value` is null and `met` undefined where it could not be judged. */
 export type JudgedGoal = Goal & { readonly value: number | null; readonly met: boolean | null };
 
@@ -55,6 +63,8 @@ export interface CaseReport {
   readonly implementations: readonly ImplementationReport[];
   readonly measurements: readonly Measurement[];
   readonly goals: readonly JudgedGoal[];
+  /** Those that the case asks for and whose implementations both ran. */
+  readonly comparisons: readonly ComparisonReport[];
   readonly rounds: number;
   readonly warmup: number;
 }
@@ -85,12 +95,13 @@ export function schedule(
  */
 export async function measure(benchmark: Case, settings: MeasureSettings): Promise<CaseReport> {
   const rounds = settings.rounds ?? benchmark.rounds;
+  const threads = benchmark.threads ?? settings.threads;
   const skipped = new Map<string, string>();
   const adapters = new Map<string, Adapter>();
   const versions = new Map<string, Readonly<Record<string, string>>>();
   const folder = mkdtempSync(path.join(os.tmpdir(), `kontrast-bench-${benchmark.name}-`));
   try {
-    const shared = (await benchmark.prepare?.({ folder, root: settings.root, threads: settings.threads })) ?? {};
+    const shared = (await benchmark.prepare?.({ folder, root: settings.root, threads })) ?? {};
     for (const implementation of benchmark.implementations) {
       const launch = implementation.launch();
       if ('unavailable' in launch) {
@@ -100,11 +111,11 @@ export async function measure(benchmark: Case, settings: MeasureSettings): Promi
       }
       const adapter = new Adapter(implementation.name, launch, {
         directory: settings.root,
-        environment: { OMP_NUM_THREADS: String(settings.threads), MKL_NUM_THREADS: String(settings.threads) },
+        environment: { OMP_NUM_THREADS: String(threads), MKL_NUM_THREADS: String(threads) },
         timeoutSeconds: settings.timeoutSeconds,
       });
       adapters.set(implementation.name, adapter);
-      const reply = await adapter.prepare({ threads: settings.threads, ...shared, ...implementation.options });
+      const reply = await adapter.prepare({ threads, ...shared, ...implementation.options });
       versions.set(implementation.name, reply.versions);
     }
     const peaks = new Map<string, number>();
@@ -126,6 +137,7 @@ export async function measure(benchmark: Case, settings: MeasureSettings): Promi
       }),
       measurements,
       goals: benchmark.goals.map((goal) => judge(goal, measurements)),
+      comparisons: (benchmark.comparisons ?? []).flatMap((comparison) => compareTimes(comparison, measurements) ?? []),
       rounds,
       warmup: benchmark.warmup,
     };
@@ -199,8 +211,26 @@ function toMeasurements(benchmark: Case, task: Task, times: ReadonlyMap<string, 
   }));
 }
 
+/** Divides the times of two implementations, task by task; undefined where one of them was skipped. */
+export function compareTimes(
+  { implementation, against }: Comparison,
+  measurements: readonly Measurement[],
+): ComparisonReport | undefined {
+  const own = measurements.filter((one) => one.implementation === implementation);
+  const ratios = own.flatMap(({ task, secondsPerItem }) => {
+    const other = measurements.find((one) => one.task === task && one.implementation === against);
+    return other === undefined ? [] : [{ task, ratio: median(pairedRatios(secondsPerItem, other.secondsPerItem)) }];
+  });
+  if (ratios.length === 0) return undefined;
+  return { implementation, against, ratios, median: median(ratios.map(({ ratio }) => ratio)) };
+}
+
 /** Judges a goal by medians; by nothing where an implementation that it speaks of was skipped. */
 export function judge(goal: Goal, measurements: readonly Measurement[]): JudgedGoal {
+  if (goal.kind === 'median time ratio') {
+    const value = compareTimes(goal, measurements)?.median;
+    return value === undefined ? { ...goal, value: null, met: null } : { ...goal, value, met: value <= goal.atMost };
+  }
   const secondsOf = (implementation: string): readonly number[] | undefined =>
     measurements.find((one) => one.task === goal.task && one.implementation === implementation)?.secondsPerItem;
   const own = secondsOf(goal.implementation);

@@ -74,6 +74,7 @@ export function formatReport(result: ResultFile): string {
     ]);
   }
   lines.push(table.toString());
+  if (result.comparisons.length > 0) lines.push(formatComparisons(result));
   for (const implementation of result.implementations) {
     if (implementation.status === 'skipped') {
       lines.push(`${implementation.name}: skipped, ${implementation.reason}`);
@@ -87,8 +88,27 @@ export function formatReport(result: ResultFile): string {
   return [...lines, ...result.goals.map(formatGoal)].join('\n');
 }
 
+function formatComparisons({ comparisons }: ResultFile): string {
+  const table = new Table({
+    head: ['time', ...comparisons.map(({ implementation, against }) => `${implementation} ÷ ${against}`)],
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
+    style: { head: [], border: [] },
+    colAligns: ['left', ...comparisons.map(() => 'right' as const)],
+  });
+  for (const { task } of comparisons[0].ratios) {
+    const ratios = comparisons.map(({ ratios }) => ratios.find((one) => one.task === task)?.ratio.toFixed(2) ?? '');
+    table.push([task, ...ratios]);
+  }
+  table.push(['median', ...comparisons.map((comparison) => comparison.median.toFixed(2))]);
+  return table.toString();
+}
+
 function formatGoal(goal: JudgedGoal): string {
   const verdict = goal.met === null ? 'not judged' : goal.met ? 'met' : 'MISSED';
+  if (goal.kind === 'median time ratio') {
+    const value = goal.value === null ? '' : `${goal.value.toFixed(2)}, `;
+    return `goal ${verdict}: median over the tasks, ${goal.implementation}: time ÷ ${goal.against}: ${value}at most ${goal.atMost}`;
+  }
   const subject = `goal ${verdict}: ${goal.task}, ${goal.implementation}`;
   if (goal.kind === 'time') {
     return `${subject}: ${goal.value === null ? '' : `${formatSeconds(goal.value)}, `}at most ${formatSeconds(goal.atMost)}`;

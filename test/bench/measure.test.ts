@@ -4,7 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { AdapterError } from '../../bench/harness/adapter';
 import type { Case, Implementation, JsonObject } from '../../bench/harness/case';
-import { MismatchError, measure, schedule } from '../../bench/harness/measure';
+import { compareTimes, type Measurement, MismatchError, measure, schedule } from '../../bench/harness/measure';
+import { summarize } from '../../bench/harness/statistics';
 
 const ADAPTER = path.join(__dirname, 'fixtures', 'fake-adapter.cjs');
 
@@ -147,6 +148,56 @@ describe('bench measure', () => {
         [0.3, false],
       ],
     );
+  });
+
+  it('compares two implementations task by task, and takes the median over the tasks', async () => {
+    const measured = (task: string, implementation: string, secondsPerItem: number[]): Measurement => ({
+      task,
+      implementation,
+      secondsPerItem,
+      time: summarize(secondsPerItem),
+      itemsPerSecond: 1,
+      speedRatio: null,
+    });
+    const measurements = [
+      measured('a', 'ours', [1, 2, 9]),
+      measured('a', 'peer', [2, 4, 4]),
+      measured('b', 'ours', [3]),
+      measured('b', 'peer', [1]),
+      measured('c', 'ours', [2]),
+      measured('c', 'peer', [2]),
+      measured('c', 'other', [1]),
+    ];
+    const pair = { implementation: 'ours', against: 'peer' };
+    assert.deepEqual(compareTimes(pair, measurements), {
+      ...pair,
+      ratios: [
+        { task: 'a', ratio: 0.5 },
+        { task: 'b', ratio: 3 },
+        { task: 'c', ratio: 1 },
+      ],
+      median: 1,
+    });
+    assert.equal(compareTimes({ implementation: 'ours', against: 'nobody' }, measurements), undefined);
+
+    const goals: Case['goals'] = [0.4, 0.6].map((atMost) => ({ kind: 'median time ratio', ...pair, atMost }));
+    const comparisons = [pair, { implementation: 'ours', against: 'absent' }];
+    const report = await run(fakeCase([fake('ours'), fake('peer', { seconds: 2 })], { goals, comparisons }));
+    assert.deepEqual(
+      report.goals.map(({ value, met }) => [value, met]),
+      [
+        [0.5, false],
+        [0.5, true],
+      ],
+    );
+    assert.deepEqual(report.comparisons, [{ ...pair, ratios: [{ task: 'one', ratio: 0.5 }], median: 0.5 }]);
+  });
+
+  it('lets a case have its own number of threads', async () => {
+    const report = await run(fakeCase([fake('peer')], { threads: 1 }));
+    const [peer] = report.implementations;
+    assert.ok(peer.status === 'measured');
+    assert.deepEqual([peer.versions['threads'], peer.versions['omp']], ['1', '1']);
   });
 
   it('fails on an adapter that crashes, with its exit code and what it wrote', async () => {

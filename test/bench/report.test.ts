@@ -33,7 +33,19 @@ const result: ResultFile = {
       speedRatio: summarize([1.5, 1.6, 1.7]),
     },
   ],
+  comparisons: [
+    {
+      implementation: 'ours',
+      against: 'peer',
+      ratios: [
+        { task: 'add', ratio: 0.5 },
+        { task: 'mul', ratio: 0.712 },
+      ],
+      median: 0.606,
+    },
+  ],
   goals: [
+    { kind: 'median time ratio', implementation: 'ours', against: 'peer', atMost: 0.7, value: 0.606, met: true },
     { kind: 'time', task: 'add', implementation: 'ours', atMost: 1e-6, value: 1.1e-6, met: false },
     { kind: 'time ratio', task: 'add', implementation: 'ours', against: 'peer', atMost: 1, value: null, met: null },
   ],
@@ -49,6 +61,8 @@ describe('bench report', () => {
     for (const part of ['0123456789 + changes', '1.10 µs', '1.60×', 'peak memory 200 MiB; libtorch 2.13.0']) {
       assert.ok(text.includes(part), `${part} is missing in\n${text}`);
     }
+    assert.match(text, /│ mul +│ +0\.71 │\n│ median +│ +0\.61 │/);
+    assert.match(text, /goal met: median over the tasks, ours: time ÷ peer: 0\.61, at most 0\.7$/m);
     assert.match(text, /peer: skipped, it is not installed/);
     assert.match(text, /goal MISSED: add, ours: 1.10 µs, at most 1.00 µs/);
     assert.match(text, /goal not judged: add, ours: time ÷ peer: at most 1$/m);
