@@ -1,6 +1,7 @@
 // What tensors take: CPU memory counted where LibTorch allocates it, and the tensors that JavaScript holds.
 #include "environment.h"
 #include "errors.h"
+#include "small_blocks.h"
 
 #include <c10/core/CPUAllocator.h>
 
@@ -17,20 +18,23 @@ namespace kontrast {
 
 namespace {
 
-// LibTorch's own allocator, counted. The size of a block is asked of the system when it is freed, so that blocks carry nothing more.
+// LibTorch's own allocator, or a small block, counted. The size of a block is asked of where it came from when it is freed, so
+// that blocks carry nothing more.
 class CountingAllocator : public c10::Allocator {
  public:
   explicit CountingAllocator(c10::Allocator* base) : base_(base) {}
 
   c10::DataPtr allocate(size_t bytes) override {
-    auto block = base_->allocate(bytes);
-    auto* data = block.get();
-    if (data == nullptr) return block;
-    const auto now = current.fetch_add(sizeOf(data), std::memory_order_relaxed) + sizeOf(data);
-    auto before = peak.load(std::memory_order_relaxed);
-    while (now > before && !peak.compare_exchange_weak(before, now, std::memory_order_relaxed)) {
+    void* data = bytes > 0 && bytes <= small_blocks::kLargest ? small_blocks::take(bytes) : nullptr;
+    if (data != nullptr) {
+      count(static_cast<int64_t>(small_blocks::sizeOf(data)));
+    } else {
+      auto block = base_->allocate(bytes);
+      data = block.get();
+      if (data == nullptr) return block;
+      block.release_context();
+      count(systemSizeOf(data));
     }
-    block.release_context();
     return {data, data, &release, c10::Device(c10::DeviceType::CPU)};
   }
 
@@ -45,7 +49,14 @@ class CountingAllocator : public c10::Allocator {
   static inline c10::DeleterFnPtr releaseBlock = nullptr;
 
  private:
-  static int64_t sizeOf(void* data) {
+  static void count(int64_t bytes) {
+    const auto now = current.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+    auto before = peak.load(std::memory_order_relaxed);
+    while (now > before && !peak.compare_exchange_weak(before, now, std::memory_order_relaxed)) {
+    }
+  }
+
+  static int64_t systemSizeOf(void* data) {
 #if defined(__APPLE__)
     return static_cast<int64_t>(malloc_size(data));
 #elif defined(_WIN32)
@@ -57,8 +68,13 @@ class CountingAllocator : public c10::Allocator {
 
   static void release(void* data) {
     if (data == nullptr) return;
-    current.fetch_sub(sizeOf(data), std::memory_order_relaxed);
-    releaseBlock(data);
+    if (small_blocks::holds(data)) {
+      current.fetch_sub(static_cast<int64_t>(small_blocks::sizeOf(data)), std::memory_order_relaxed);
+      small_blocks::give(data);
+    } else {
+      current.fetch_sub(systemSizeOf(data), std::memory_order_relaxed);
+      releaseBlock(data);
+    }
   }
 
   c10::Allocator* base_;

@@ -59,6 +59,10 @@ struct CallFrame {
   int32_t* keyword = nullptr;
   double* pool = nullptr;
   size_t poolSize = 0;
+  // The operator to run, how many entries it is given, whether any of them has a keyword; how many results it left.
+  uint32_t* call = nullptr;
+  bool hasKeywords() const { return call[2] != 0; }
+  int32_t keywordOf(size_t entry) const { return hasKeywords() ? keyword[entry] : 0; }
 };
 
 // A string that JavaScript sent once, with what it can mean as an argument, worked out when first needed.
@@ -74,7 +78,11 @@ struct InternedString {
 class TensorTable {
  public:
   double add(at::Tensor tensor);
-  at::Tensor& at(double handle);
+  at::Tensor& at(double handle) {
+    auto* slot = find(handle);
+    if (slot == nullptr) throwDisposed();
+    return slot->tensor;
+  }
   bool release(double handle, int64_t* trackedBytes);
   // Notes that V8 should know of this tensor's bytes; returns them.
   int64_t track(double handle);
@@ -87,7 +95,22 @@ class TensorTable {
     uint32_t generation = 1;
     int64_t trackedBytes = 0;
   };
-  Slot* find(double handle);
+  Slot* find(double handle) {
+    // Neither is true of NaN.
+    if (!(handle >= 0 && handle < static_cast<double>(kHandles))) return nullptr;
+    const auto bits = static_cast<uint64_t>(handle);
+    const auto index = static_cast<size_t>(bits & 0xffffffffu);
+    if (index >= slots_.size()) return nullptr;
+    auto& slot = slots_[index];
+    return slot.generation == bits >> 32 && slot.tensor.defined() ? &slot : nullptr;
+  }
+  static double handleOf(uint32_t generation, size_t index) {
+    return static_cast<double>((static_cast<uint64_t>(generation) << 32) + index);
+  }
+  [[noreturn]] static void throwDisposed();
+
+  // Handles are numbers that a double holds exactly.
+  static constexpr uint64_t kHandles = uint64_t{1} << 53;
 
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
@@ -111,11 +134,12 @@ struct ArgumentPlan {
 
 // How to run an operator for calls of one signature.
 struct CallPlan {
+  uint64_t firstKinds = 0;  // of the first eight entries, a byte each
   std::vector<uint8_t> kinds;
-  std::vector<int32_t> keywords;
+  std::vector<int32_t> keywords;  // none, or one an entry
   const Overload* overload;
   std::vector<ArgumentPlan> arguments;
-  DirectCall direct;
+  std::unique_ptr<DirectCall> direct;  // nullptr for a boxed call
 };
 
 struct Operator {

@@ -64,7 +64,7 @@ Match match(Environment& environment, const Overload& overload, size_t count, Ca
   const auto& arguments = overload.schema->arguments();
   Match result;
   size_t positional = 0;
-  while (positional < count && frame.keyword[positional] == 0) positional++;
+  while (positional < count && frame.keywordOf(positional) == 0) positional++;
   size_t matchedKeywords = 0;
   for (size_t i = 0; i < arguments.size(); i++) {
     const auto& argument = arguments[i];
@@ -135,12 +135,11 @@ Match match(Environment& environment, const Overload& overload, size_t count, Ca
   throw Failure("NO_OVERLOAD", message.str(), std::move(schemas));
 }
 
-// Direct calls take tensors and scalars as they are: a number in a tensor's place needs a boxed call.
-bool canCallDirectly(const CallPlan& plan) {
-  return std::all_of(plan.arguments.begin(), plan.arguments.end(), [](const ArgumentPlan& argument) {
-    if (argument.entry < 0) return argument.fallback.isScalar();
-    return argument.converter == Converter::Tensor || argument.converter == Converter::Scalar;
-  });
+uint64_t firstKindsOf(const CallFrame& frame, size_t count) {
+  static_assert(CallFrame::kEntries >= 8);
+  uint64_t kinds = 0;
+  std::memcpy(&kinds, frame.kind, count < 8 ? count : 8);
+  return kinds;
 }
 
 std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op, size_t count) {
@@ -159,10 +158,12 @@ std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op,
   if (best == nullptr) throwNoOverload(environment, op, count);
   auto plan = std::make_unique<CallPlan>();
   plan->overload = best;
-  plan->kinds.assign(environment.frame.kind, environment.frame.kind + count);
-  plan->keywords.assign(environment.frame.keyword, environment.frame.keyword + count);
+  const auto& frame = environment.frame;
+  plan->firstKinds = firstKindsOf(frame, count);
+  plan->kinds.assign(frame.kind, frame.kind + count);
+  if (frame.hasKeywords()) plan->keywords.assign(frame.keyword, frame.keyword + count);
   match(environment, *best, count, plan.get());
-  if (canCallDirectly(*plan)) plan->direct = directCallFor(best->handle);
+  plan->direct = directCallFor(best->handle, plan->arguments);
   return plan;
 }
 
@@ -170,9 +171,12 @@ std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op,
 
 const CallPlan& planFor(Environment& environment, Operator& op, size_t count) {
   const auto& frame = environment.frame;
+  const auto firstKinds = firstKindsOf(frame, count);
+  const size_t keywords = frame.hasKeywords() ? count : 0;
   for (const auto& plan : op.plans) {
-    if (plan->kinds.size() == count && std::memcmp(plan->kinds.data(), frame.kind, count) == 0 &&
-        std::memcmp(plan->keywords.data(), frame.keyword, count * sizeof(int32_t)) == 0)
+    if (plan->firstKinds == firstKinds && plan->kinds.size() == count && plan->keywords.size() == keywords &&
+        (count <= 8 || std::memcmp(plan->kinds.data(), frame.kind, count) == 0) &&
+        (keywords == 0 || std::memcmp(plan->keywords.data(), frame.keyword, keywords * sizeof(int32_t)) == 0))
       return *plan;
   }
   op.plans.push_back(makePlan(environment, op, count));
@@ -180,17 +184,6 @@ const CallPlan& planFor(Environment& environment, Operator& op, size_t count) {
 }
 
 namespace {
-
-at::Tensor callDirectly(Environment& environment, const CallPlan& plan) {
-  const auto& arguments = plan.arguments;
-  const auto tensor = [&](size_t i) -> const at::Tensor& { return toTensor(environment, arguments[i]); };
-  const auto scalar = [&](size_t i) { return toScalar(environment, arguments[i]); };
-  if (const auto* call = std::get_if<BinaryScalar>(&plan.direct)) return call->call(tensor(0), tensor(1), scalar(2));
-  if (const auto* call = std::get_if<Binary>(&plan.direct)) return call->call(tensor(0), tensor(1));
-  if (const auto* call = std::get_if<Unary>(&plan.direct)) return call->call(tensor(0));
-  if (const auto* call = std::get_if<UnaryScalar>(&plan.direct)) return call->call(tensor(0), scalar(1));
-  return std::get<UnaryScalars>(plan.direct).call(tensor(0), scalar(1), scalar(2));
-}
 
 size_t callBoxed(Environment& environment, const CallPlan& plan) {
   // The stack's memory is kept from call to call; it is taken out of the environment in case a call leads to another.
@@ -205,22 +198,17 @@ size_t callBoxed(Environment& environment, const CallPlan& plan) {
   return results;
 }
 
-// invoke(operator, count): runs the operator on the entries in the frame, leaves its results there, returns how many.
+// invoke(): runs an operator on the entries in the frame and leaves its results there. What to run and how many results
+// there are is in the frame as well.
 // Raw Node-API: this is the one call whose cost every operator pays.
 napi_value invoke(napi_env env, napi_callback_info info) {
-  napi_value arguments[2];
-  size_t argumentCount = 2;
   void* data = nullptr;
-  napi_get_cb_info(env, info, &argumentCount, arguments, nullptr, &data);
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
   auto& environment = *static_cast<Environment*>(data);
-  // An index beyond the table where it is no number.
-  uint32_t index = UINT32_MAX;
-  uint32_t count = 0;
-  napi_get_value_uint32(env, arguments[0], &index);
-  napi_get_value_uint32(env, arguments[1], &count);
+  const auto index = environment.frame.call[0];
+  const auto count = environment.frame.call[1];
   const char* name = nullptr;
   const Overload* overload = nullptr;
-  napi_value result = nullptr;
   try {
     auto& op = *environment.operators.at(index);
     name = op.name.c_str();
@@ -228,18 +216,16 @@ napi_value invoke(napi_env env, napi_callback_info info) {
     const auto& plan = planFor(environment, op, count);
     overload = plan.overload;
     size_t results = 1;
-    if (std::holds_alternative<std::monostate>(plan.direct)) {
+    if (plan.direct == nullptr)
       results = callBoxed(environment, plan);
-    } else {
-      auto tensor = callDirectly(environment, plan);
-      writeTensor(environment, std::move(tensor));
-    }
+    else
+      writeTensor(environment, plan.direct->call(environment, plan.arguments));
     if (!environment.warnings.pending.empty()) emitWarnings(env, environment);
-    napi_create_uint32(env, static_cast<uint32_t>(results), &result);
+    environment.frame.call[3] = static_cast<uint32_t>(results);
   } catch (...) {
     raiseCurrentException(env, environment, name, overload);
   }
-  return result;
+  return nullptr;
 }
 
 // resolveOverload(operator, count) -> the schema of the overload that the entries in the frame fit, all of them converted
@@ -304,15 +290,15 @@ Napi::ArrayBuffer makeFrameBuffer(Napi::Env env, Environment& environment, size_
   return buffer;
 }
 
-// frame(growPool) -> { kind, value, length, keyword } as ArrayBuffers; growPool(count) gives the pool room for that many
+// frame(growPool) -> { kind, value, length, keyword, call } as ArrayBuffers; growPool(count) gives the pool room for that many
 // items and keeps those that are there
 Napi::Value frame(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   auto& frame = environment.frame;
   environment.growPool = Napi::Persistent(info[0].As<Napi::Function>());
   auto object = Napi::Object::New(env);
-  const auto make = [&](const char* name, size_t itemBytes) {
-    auto buffer = makeFrameBuffer(env, environment, CallFrame::kEntries * itemBytes);
+  const auto make = [&](const char* name, size_t itemBytes, size_t items = CallFrame::kEntries) {
+    auto buffer = makeFrameBuffer(env, environment, items * itemBytes);
     object.Set(name, buffer);
     return buffer.Data();
   };
@@ -320,6 +306,7 @@ Napi::Value frame(Environment& environment, const Napi::CallbackInfo& info) {
   frame.value = static_cast<double*>(make("value", sizeof(double)));
   frame.length = static_cast<int32_t*>(make("length", sizeof(int32_t)));
   frame.keyword = static_cast<int32_t*>(make("keyword", sizeof(int32_t)));
+  frame.call = static_cast<uint32_t*>(make("call", sizeof(uint32_t), 4));
   return object;
 }
 

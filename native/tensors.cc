@@ -16,7 +16,6 @@ namespace kontrast {
 
 namespace {
 
-constexpr double kGenerationUnit = 4294967296.0;
 // A handle stays an exact double: 32 bits of index and 21 of generation.
 constexpr uint32_t kLastGeneration = (1u << 21) - 1;
 
@@ -40,25 +39,13 @@ double TensorTable::add(at::Tensor tensor) {
   auto& slot = slots_[index];
   slot.tensor = std::move(tensor);
   live_++;
-  return static_cast<double>(slot.generation) * kGenerationUnit + static_cast<double>(index);
+  return handleOf(slot.generation, index);
 }
 
-TensorTable::Slot* TensorTable::find(double handle) {
-  if (!(handle >= 0)) return nullptr;
-  const auto generation = static_cast<uint32_t>(handle / kGenerationUnit);
-  const auto index = static_cast<size_t>(handle - static_cast<double>(generation) * kGenerationUnit);
-  if (index >= slots_.size()) return nullptr;
-  auto& slot = slots_[index];
-  return slot.generation == generation && slot.tensor.defined() ? &slot : nullptr;
-}
-
-at::Tensor& TensorTable::at(double handle) {
-  auto* slot = find(handle);
-  if (slot == nullptr)
-    throw Failure("DISPOSED",
-                  "this tensor was disposed: by dispose(), or because the scope that it was made in has ended. "
-                  "Return it from the scope, or keep() it, to use it afterwards");
-  return slot->tensor;
+void TensorTable::throwDisposed() {
+  throw Failure("DISPOSED",
+                "this tensor was disposed: by dispose(), or because the scope that it was made in has ended. "
+                "Return it from the scope, or keep() it, to use it afterwards");
 }
 
 bool TensorTable::release(double handle, int64_t* trackedBytes) {
@@ -82,7 +69,7 @@ std::vector<double> TensorTable::handles() const {
   std::vector<double> handles;
   for (size_t i = 0; i < slots_.size(); i++) {
     if (slots_[i].tensor.defined())
-      handles.push_back(static_cast<double>(slots_[i].generation) * kGenerationUnit + static_cast<double>(i));
+      handles.push_back(handleOf(slots_[i].generation, i));
   }
   return handles;
 }
@@ -126,7 +113,8 @@ Napi::Value release(Environment& environment, const Napi::CallbackInfo& info) {
 Napi::Value releaseMany(Environment& environment, const Napi::CallbackInfo& info) {
   const auto count = std::min<size_t>(info[0].As<Napi::Number>().Uint32Value(), environment.frame.poolSize);
   int64_t tracked = 0;
-  for (size_t i = 0; i < count; i++) environment.tensors.release(environment.frame.pool[i], &tracked);
+  // The last one first: memory that is freed in the order opposite to its making grows back together most cheaply.
+  for (size_t i = count; i > 0; i--) environment.tensors.release(environment.frame.pool[i - 1], &tracked);
   if (tracked != 0) reportBytes(info.Env(), environment, -tracked);
   environment.thread->deleteReferences(info.Env());
   return info.Env().Undefined();
@@ -160,6 +148,14 @@ Napi::Value numel(Environment& environment, const Napi::CallbackInfo& info) {
 // dtype(handle) -> LibTorch's number of the scalar type
 Napi::Value dtype(Environment& environment, const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(tensorOf(environment, info).scalar_type()));
+}
+
+// isIndex(handle) -> whether the tensor has dimensions and is of positions or a mask
+Napi::Value isIndex(Environment& environment, const Napi::CallbackInfo& info) {
+  const auto& tensor = tensorOf(environment, info);
+  const auto type = tensor.scalar_type();
+  const bool holdsIndices = type == at::kLong || type == at::kInt || type == at::kBool;
+  return Napi::Boolean::New(info.Env(), holdsIndices && tensor.dim() > 0);
 }
 
 Napi::Value device(Environment& environment, const Napi::CallbackInfo& info) {
@@ -367,6 +363,7 @@ void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment
   define(env, exports, "strides", guarded<strides>, environment);
   define(env, exports, "numel", guarded<numel>, environment);
   define(env, exports, "dtype", guarded<dtype>, environment);
+  define(env, exports, "isIndex", guarded<isIndex>, environment);
   define(env, exports, "device", guarded<device>, environment);
   define(env, exports, "item", guarded<item>, environment);
   define(env, exports, "read", guarded<read>, environment);

@@ -529,10 +529,16 @@ c10::Scalar toScalar(Environment& environment, const ArgumentPlan& plan) {
   return plan.entry < 0 ? plan.fallback.toScalar() : scalarAt(environment.frame, plan.entry);
 }
 
+c10::ArrayRef<double> itemsOf(Environment& environment, const ArgumentPlan& plan) {
+  const auto& frame = environment.frame;
+  return {frame.pool + static_cast<size_t>(frame.value[plan.entry]), static_cast<size_t>(frame.length[plan.entry])};
+}
+
 void writeTensor(Environment& environment, at::Tensor tensor) {
   auto& frame = environment.frame;
-  frame.kind[0] = static_cast<uint8_t>(Kind::Tensor);
-  frame.value[0] = environment.tensors.add(std::move(tensor));
+  const bool isDefined = tensor.defined();
+  frame.kind[0] = static_cast<uint8_t>(isDefined ? Kind::Tensor : Kind::Null);
+  if (isDefined) frame.value[0] = environment.tensors.add(std::move(tensor));
 }
 
 void writeResults(Environment& environment, const c10::FunctionSchema& schema, torch::jit::Stack& stack) {

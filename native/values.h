@@ -47,9 +47,11 @@ Conversion conversionFor(Kind kind, const c10::Argument& argument);
 
 c10::IValue toIValue(Environment& environment, const ArgumentPlan& plan);
 
-// The two kinds of arguments of direct calls.
+// Parts of direct calls.
 const at::Tensor& toTensor(Environment& environment, const ArgumentPlan& plan);
 c10::Scalar toScalar(Environment& environment, const ArgumentPlan& plan);
+// The items of a list in the pool, where the entry is one.
+c10::ArrayRef<double> itemsOf(Environment& environment, const ArgumentPlan& plan);
 
 // The table of objects: keeps a value, gives its index.
 double keepObject(Environment& environment, c10::IValue value);

@@ -16,8 +16,10 @@ export const frame = {
   valueBits: new BigInt64Array(buffers.value),
   /** How many items an entry's list has. */
   lengths: new Int32Array(buffers.length),
-  /** Each entry's keyword: 0 for none, else an interned name. */
+  /** Each entry's keyword: 0 for none, else an interned name. Read for calls that say they have any. */
   keywords: new Int32Array(buffers.keyword),
+  /** The operator to run, how many entries it is given, whether any of them has a keyword, and how many results it left. */
+  call: new Uint32Array(buffers.call),
 };
 
 /** Makes room for `length` items in the pool, keeping those that are there. */

@@ -42,7 +42,7 @@ export class GeneratorHandle {
 
 // Names of this module's own: a call reads each of them several times.
 const { invoke } = native;
-const { keywords, kinds, lengths, valueBits, values } = frame;
+const { call, keywords, kinds, lengths, valueBits, values } = frame;
 
 const wordSize = 2 ** 32;
 const internedStrings = new Map<string, number>();
@@ -154,7 +154,7 @@ function isComplex(value: object): value is { re: number; im: number } {
 function putList(entry: number, list: readonly unknown[]): void {
   const count = list.length;
   const offset = takePool(count);
-  const kind = count === 0 ? Kind.EmptyList : fillPool(offset, list);
+  const kind = count === 0 ? Kind.EmptyList : (fillPlainly(offset, list) ?? fillPool(offset, list));
   if (kind === Kind.Object) {
     putPacked(entry, list);
     return;
@@ -207,6 +207,23 @@ function itemName(item: unknown): string {
   if (item === null || item === undefined) return String(item);
   if (Array.isArray(item)) return 'a list';
   return `a ${typeof item}`;
+}
+
+/** As {@link fillPool}, for integers or tensors alone, which most lists are; undefined where there is anything else. */
+function fillPlainly(offset: number, list: readonly unknown[]): Kind | undefined {
+  const items = pool.values;
+  const isNumeric = typeof list[0] === 'number';
+  for (let i = 0; i < list.length; i++) {
+    const item: unknown = list[i];
+    if (isNumeric) {
+      if (!Number.isSafeInteger(item)) return undefined;
+      items[offset + i] = item as number;
+    } else {
+      if (!(item instanceof TensorHandle) || item.handle === 0) return undefined;
+      items[offset + i] = item.handle;
+    }
+  }
+  return isNumeric ? Kind.IntegerList : Kind.TensorList;
 }
 
 /** Writes the items of a list into the pool and says what they are; `Kind.Object` where the pool cannot hold them. */
@@ -269,13 +286,16 @@ function plainItem(item: NonNullable<unknown>): number {
 
 /** Whether the last argument of a call holds keyword arguments. */
 function isOptions(argument: unknown): argument is Record<string, unknown> {
-  if (typeof argument !== 'object' || argument === null || argument instanceof TensorHandle) return false;
+  if (typeof argument !== 'object' || argument === null) return false;
+  if (Array.isArray(argument) || argument instanceof TensorHandle) return false;
   const prototype: unknown = Object.getPrototypeOf(argument);
   return (prototype === Object.prototype || prototype === null) && !isComplex(argument);
 }
 
 /** The entry that follows those written so far, for keyword arguments. `requiresGrad` is ours, not the operator's. */
 function putOptions(entry: number, options: Record<string, unknown>): number {
+  keywords.fill(0, 0, entry);
+  call[2] = 1;
   for (const name in options) {
     const argument = options[name];
     if (argument === undefined || name === 'requiresGrad') continue;
@@ -323,18 +343,17 @@ let wantsGrad = false;
 function putCall(self: TensorHandle | undefined, given: ArrayLike<unknown>): number {
   poolUsed = 0;
   wantsGrad = false;
+  call[2] = 0;
   let entry = 0;
   if (self !== undefined) {
     kinds[0] = Kind.Tensor;
     values[0] = self.handle;
-    keywords[0] = 0;
     entry = 1;
   }
   const last = given.length - 1;
   if (last + entry >= kinds.length) throw new InvalidArgumentError('too many arguments');
   for (let i = 0; i <= last; i++) {
     const argument = given[i];
-    keywords[entry] = 0;
     if (argument instanceof TensorHandle) put(entry++, Kind.Tensor, argument.handle);
     else if (i === last && isOptions(argument)) {
       entry = putOptions(entry, argument);
@@ -344,12 +363,20 @@ function putCall(self: TensorHandle | undefined, given: ArrayLike<unknown>): num
   return entry;
 }
 
+/** Runs an operator on so many entries of the frame; gives the number of results. */
+function run(operator: number, entries: number): number {
+  call[0] = operator;
+  call[1] = entries;
+  invoke();
+  return call[3]!;
+}
+
 /**
  * Calls an operator: `self`, when given, is its first argument. A last argument that is a plain object holds keyword
  * arguments. Gives nothing, one result, or an array of them.
  */
 export function callOperator(operator: number, self: TensorHandle | undefined, given: ArrayLike<unknown>): unknown {
-  const count = invoke(operator, putCall(self, given));
+  const count = run(operator, putCall(self, given));
   if (count !== 1 || kinds[0] !== (Kind.Tensor as number)) return results(count);
   const tensor = wrap(values[0]!);
   if (wantsGrad) native.setRequiresGrad(tensor.handle, true);
@@ -401,14 +428,13 @@ function results(count: number): unknown {
 export function callPlainly(operator: number, self: TensorHandle, argument: TensorHandle | undefined): unknown {
   kinds[0] = Kind.Tensor;
   values[0] = self.handle;
-  keywords[0] = 0;
+  call[2] = 0;
   let count: number;
-  if (argument === undefined) count = invoke(operator, 1);
+  if (argument === undefined) count = run(operator, 1);
   else {
     kinds[1] = Kind.Tensor;
     values[1] = argument.handle;
-    keywords[1] = 0;
-    count = invoke(operator, 2);
+    count = run(operator, 2);
   }
   return count === 1 && kinds[0] === (Kind.Tensor as number) ? wrap(values[0]!) : results(count);
 }

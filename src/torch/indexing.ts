@@ -58,12 +58,33 @@ export type IndexValue = Tensor | Scalar | NestedArray | TypedArray;
 
 /** @internal */
 export function readAt(tensor: Tensor, index: readonly IndexItem[]): Tensor {
+  const part = index.length === 1 ? readPlainly(tensor, index[0]!) : undefined;
+  if (part !== undefined) return part;
   const selection = new Selection(tensor, index);
   try {
     return selection.read();
   } finally {
     selection.dispose();
   }
+}
+
+/**
+ * Reads by an index of one item for which one operator does all the work: a small one costs no more than that operator. Undefined
+ * for anything else, and where LibTorch refuses: {@link Selection} then says why.
+ */
+function readPlainly(tensor: Tensor, item: IndexItem): Tensor | undefined {
+  try {
+    if (typeof item === 'number') return callOperator(selectOperator(), tensor, [0, item]) as Tensor;
+    if (item instanceof Slice) {
+      return callOperator(sliceOperator(), tensor, [0, item.start, item.end, item.step]) as Tensor;
+    }
+    if (item instanceof TensorHandle && native.isIndex(item.handle)) {
+      return callOperator(indexOperator(), tensor, [[item]]) as Tensor;
+    }
+  } catch (error) {
+    if (!(error instanceof KontrastError)) throw error;
+  }
+  return undefined;
 }
 
 /** @internal Writes a value into the part that an index picks, or adds it there. */

@@ -44,6 +44,7 @@ export interface Native {
     value: ArrayBuffer;
     length: ArrayBuffer;
     keyword: ArrayBuffer;
+    call: ArrayBuffer;
   };
   /** Gives the addon the memory for items of lists. */
   setPool(pool: ArrayBuffer): void;
@@ -52,8 +53,8 @@ export interface Native {
   hasOperator(name: string): boolean;
   /** Keeps a string; gives `kind * 2 ** 32 + index`. */
   intern(text: string): number;
-  /** Runs an operator on `count` entries of the frame; gives the number of results, which are in the frame. */
-  invoke(operator: number, count: number): number;
+  /** Runs an operator on entries of the frame, where its results are then. Which, how many and how many are in `call`. */
+  invoke(): void;
   /** Chooses the overload for `count` entries of the frame and converts them, without running it; gives its schema. */
   resolveOverload(operator: number, count: number): string;
   /** The schema of every operator that is registered, sorted. */
@@ -68,6 +69,8 @@ export interface Native {
   strides(handle: Handle): number;
   numel(handle: Handle): number;
   dtype(handle: Handle): number;
+  /** Whether a tensor picks positions along a dimension, or is a mask, and has dimensions of its own. */
+  isIndex(handle: Handle): boolean;
   device(handle: Handle): string;
   item(handle: Handle): number | bigint | boolean;
   read(handle: Handle, widen: boolean): ArrayBuffer;

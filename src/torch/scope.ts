@@ -102,7 +102,9 @@ export function inScope<T>(home: Scope | null, body: () => T): T {
 
 function join(scope: Scope, tensor: TensorHandle): void {
   tensor.owner = scope;
-  scope.tensors.push(tensor);
+  const { tensors } = scope;
+  // Not push(), which is not compiled into the code that calls it.
+  tensors[tensors.length] = tensor;
 }
 
 /** @internal Leaves a tensor to garbage collection. */

@@ -49,6 +49,12 @@ export interface Tensor extends TensorMethods {}
  */
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
 export class Tensor extends TensorHandle {
+  /** @internal */
+  // eslint-disable-next-line @typescript-eslint/no-useless-constructor -- without it, V8 looks for it at each call
+  constructor(handle: number) {
+    super(handle);
+  }
+
   /** The size of each dimension. */
   get shape(): readonly number[] {
     return firstOfPool(native.shape(this.handle));
