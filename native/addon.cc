@@ -46,6 +46,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineFunctions(env, functions, environment);
   defineDevices(env, functions, environment);
   defineObjects(env, functions, environment);
+  defineMapping(env, functions, environment);
   defineMemory(env, functions, environment);
   defineStreams(env, functions, environment);
   defineGraphs(env, functions, environment);

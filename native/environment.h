@@ -240,6 +240,7 @@ void defineFunctions(Napi::Env env, Napi::Object exports, Environment& environme
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineDevices(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineObjects(Napi::Env env, Napi::Object exports, Environment& environment);
+void defineMapping(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineMemory(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineStreams(Napi::Env env, Napi::Object exports, Environment& environment);
 void defineGraphs(Napi::Env env, Napi::Object exports, Environment& environment);

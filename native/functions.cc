@@ -32,9 +32,11 @@ napi_value handlesOf(napi_env env, Environment& environment, const variable_list
 
 // The functions of one use of a custom function, kept as long as its part of the graph.
 struct UserFunction : torch::CustomClassHolder {
-  UserFunction(Environment& environment, std::shared_ptr<Callback> forward, std::shared_ptr<Callback> backward)
-      : environment(environment), forward(std::move(forward)), backward(std::move(backward)) {}
+  UserFunction(Environment& environment, std::string name, std::shared_ptr<Callback> forward,
+               std::shared_ptr<Callback> backward)
+      : environment(environment), name(std::move(name)), forward(std::move(forward)), backward(std::move(backward)) {}
   Environment& environment;
+  std::string name;
   std::shared_ptr<Callback> forward;
   std::shared_ptr<Callback> backward;
 };
@@ -78,16 +80,41 @@ struct ScriptFunction : torch::autograd::Function<ScriptFunction> {
   }
 };
 
-// callFunction(inputs, forward, backward) -> handles of the outputs
+// callFunction(name, inputs, forward, backward) -> handles of the outputs
 Napi::Value callFunction(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
-  const auto inputs = tensorsOf(environment, info[0]);
+  const auto inputs = tensorsOf(environment, info[1]);
   const auto user = c10::make_intrusive<UserFunction>(
-      environment, std::make_shared<Callback>(env, info[1], environment.thread),
-      std::make_shared<Callback>(env, info[2], environment.thread));
+      environment, info[0].As<Napi::String>().Utf8Value(), std::make_shared<Callback>(env, info[2], environment.thread),
+      std::make_shared<Callback>(env, info[3], environment.thread));
   environment.usesCallbacks = true;
   const auto outputs = ScriptFunction::apply(at::TensorList(inputs), user);
   return Napi::Value(env, handlesOf(env, environment, outputs));
+}
+
+// The name of a gradient function, as PyTorch prints it.
+std::string nameOf(torch::autograd::Node& node) {
+  if (auto* const ours = dynamic_cast<torch::autograd::CppNode<ScriptFunction>*>(&node)) {
+    const auto function = ours->ctx_.saved_data.at("function").toCapsule();
+    return c10::static_intrusive_pointer_cast<UserFunction>(function)->name + "Backward";
+  }
+  const auto name = node.name();
+  const auto colons = name.rfind("::");
+  return colons == std::string::npos ? name : name.substr(colons + 2);
+}
+
+// gradientFunction(handle) -> its name, null for a leaf
+Napi::Value gradientFunction(Environment& environment, const Napi::CallbackInfo& info) {
+  const auto env = info.Env();
+  const auto& tensor = environment.tensors.at(info[0].As<Napi::Number>().DoubleValue());
+  c10::intrusive_ptr<torch::autograd::Node> node;
+  try {
+    node = tensor.grad_fn();
+  } catch (const c10::Error&) {
+    // A view that was made and then changed without gradients cannot tell.
+    return Napi::String::New(env, "Invalid");
+  }
+  return node ? Napi::String::New(env, nameOf(*node)) : env.Null();
 }
 
 // Calls a hook with a gradient; gives what it returns, undefined where it returns nothing.
@@ -150,6 +177,7 @@ Napi::Value setAccumulationHook(Environment& environment, const Napi::CallbackIn
 
 void defineFunctions(Napi::Env env, Napi::Object exports, Environment& environment) {
   define(env, exports, "callFunction", guarded<callFunction>, environment);
+  define(env, exports, "gradientFunction", guarded<gradientFunction>, environment);
   define(env, exports, "give", guarded<give>, environment);
   define(env, exports, "registerHook", guarded<registerHook>, environment);
   define(env, exports, "removeHook", guarded<removeHook>, environment);

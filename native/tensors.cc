@@ -1,6 +1,7 @@
 // The handle table, what a tensor says of itself, and data in and out.
 #include "environment.h"
 #include "errors.h"
+#include "mapping.h"
 #include "values.h"
 
 #include <ATen/EmptyTensor.h>
@@ -80,7 +81,7 @@ int64_t TensorTable::track(double handle) {
   slot->trackedBytes = kTensorBytes;
   // A view shares its storage: its bytes were already told when the first tensor on it was tracked.
   if (slot->tensor.has_storage() && slot->tensor.storage().device_type() == c10::DeviceType::CPU &&
-      slot->tensor.storage().use_count() == 1)
+      slot->tensor.storage().use_count() == 1 && !isMapped(slot->tensor.storage()))
     slot->trackedBytes += static_cast<int64_t>(slot->tensor.storage().nbytes());
   return slot->trackedBytes;
 }
@@ -158,6 +159,11 @@ Napi::Value isIndex(Environment& environment, const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), holdsIndices && tensor.dim() > 0);
 }
 
+// layout(handle) -> LibTorch's number of the layout
+Napi::Value layout(Environment& environment, const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(tensorOf(environment, info).layout()));
+}
+
 Napi::Value device(Environment& environment, const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), tensorOf(environment, info).device().str());
 }
@@ -215,6 +221,9 @@ Napi::Value read(Environment& environment, const Napi::CallbackInfo& info) {
 
 // A read in the background: what is slow (waiting for a device, widening) happens on a thread of libuv's pool.
 struct PendingRead {
+  explicit PendingRead(Environment& environment) : environment(environment), thread(environment.thread) {}
+  Environment& environment;
+  std::shared_ptr<JavaScriptThread> thread;
   napi_deferred deferred = nullptr;
   napi_async_work work = nullptr;
   napi_ref buffer = nullptr;
@@ -222,7 +231,7 @@ struct PendingRead {
   at::Tensor source;  // a snapshot: what happens to the tensor after the call is not seen
   c10::ScalarType type{};
   std::optional<c10::Event> copied;  // when a device has made the snapshot
-  std::string error;
+  std::exception_ptr failure;
 };
 
 void runRead(napi_env, void* data) {
@@ -231,12 +240,8 @@ void runRead(napi_env, void* data) {
     const at::NoGradGuard noGrad;
     if (read.copied) read.copied->synchronize();
     copyBytes(read.target, read.source.to(read.type));
-  } catch (const c10::Error& error) {
-    read.error = error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    read.error = error.what();
   } catch (...) {
-    read.error = "an exception of an unknown kind";
+    read.failure = std::current_exception();
   }
 }
 
@@ -247,22 +252,26 @@ void finishRead(napi_env env, napi_status, void* data) {
   napi_get_reference_value(env, read->buffer, &buffer);
   napi_delete_reference(env, read->buffer);
   napi_delete_async_work(env, read->work);
-  if (read->error.empty()) {
+  if (!read->failure) {
     napi_resolve_deferred(env, read->deferred, buffer);
     return;
   }
-  napi_value message = nullptr;
+  if (read->thread->isClosed()) return;
+  try {
+    std::rethrow_exception(read->failure);
+  } catch (...) {
+    raiseCurrentException(env, read->environment);
+  }
   napi_value error = nullptr;
-  napi_create_string_utf8(env, read->error.c_str(), read->error.size(), &message);
-  napi_create_error(env, nullptr, message, &error);
-  napi_reject_deferred(env, read->deferred, error);
+  napi_get_and_clear_last_exception(env, &error);
+  if (error != nullptr) napi_reject_deferred(env, read->deferred, error);
 }
 
 // readAsync(handle, widen) -> Promise<ArrayBuffer> of the data as it is now
 Napi::Value readAsync(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   const at::NoGradGuard noGrad;
-  auto pending = std::make_unique<PendingRead>();
+  auto pending = std::make_unique<PendingRead>(environment);
   const auto& tensor = tensorOf(environment, info);
   pending->type = readType(tensor, info[1].As<Napi::Boolean>().Value());
   pending->source = plain(tensor);
@@ -364,6 +373,7 @@ void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment
   define(env, exports, "numel", guarded<numel>, environment);
   define(env, exports, "dtype", guarded<dtype>, environment);
   define(env, exports, "isIndex", guarded<isIndex>, environment);
+  define(env, exports, "layout", guarded<layout>, environment);
   define(env, exports, "device", guarded<device>, environment);
   define(env, exports, "item", guarded<item>, environment);
   define(env, exports, "read", guarded<read>, environment);

@@ -65,6 +65,40 @@ describe('the package', () => {
     assert.ok(losses[4]! < losses[0]! / 2, losses.join());
   }).timeout(120_000);
 
+  it('gives the type checker little to do', () => {
+    withUserFolder((folder) => {
+      const code = `
+        import { torch, scope, type Tensor } from 'kontrast';
+        import { Linear } from 'kontrast/nn';
+        export const y: Tensor = scope(() => new Linear({ inFeatures: 2, outFeatures: 3 }).forward(torch.ones([1, 2])).div(0.1));
+        export const z: Promise<Tensor> = torch.async.matmul(y, y);`;
+      writeFileSync(join(folder, 'a.mts'), code);
+      writeFileSync(join(folder, 'empty.mts'), 'export {};');
+      const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+      // Node's own types are most of the work, with or without kontrast.
+      const types = ['--typeRoots', join(root, 'node_modules', '@types'), '--types', 'node', '--extendedDiagnostics'];
+      const options = ['--noEmit', '--strict', '--target', 'es2022', '--module', 'nodenext', ...types];
+      /** How much more there is to do than for an empty file. Unlike times, counts do not depend on how busy the machine is. */
+      const work = (skipLibCheck: string): { types: number; instantiations: number } => {
+        const [empty, full] = ['empty.mts', 'a.mts'].map((file) => {
+          const args = [tsc, ...options, '--skipLibCheck', skipLibCheck, file];
+          return execFileSync(process.execPath, args, { cwd: folder, encoding: 'utf8' });
+        });
+        const added = (name: string): number => {
+          const [before, after] = [empty!, full!].map(
+            (printed) => new RegExp(`^${name}: *(\\d+)$`, 'm').exec(printed)![1],
+          );
+          return Number(after) - Number(before);
+        };
+        return { types: added('Types'), instantiations: added('Instantiations') };
+      };
+      const usual = work('true');
+      assert.ok(usual.types < 2500 && usual.instantiations < 500, JSON.stringify(usual));
+      const everything = work('false');
+      assert.ok(everything.types < 12_000 && everything.instantiations < 4000, JSON.stringify(everything));
+    });
+  }).timeout(120_000);
+
   it('has types for ES modules, CommonJS and bundlers', () => {
     withUserFolder((folder) => {
       const code = `

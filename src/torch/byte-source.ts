@@ -15,6 +15,12 @@ export interface ByteSource {
    * @throws {KontrastError} code `FILE_READ` if there are not so many bytes, or the system refuses.
    */
   fill(target: Uint8Array, position: number): void;
+  /**
+   * The system's number of the file, which still has all its bytes; undefined for bytes in memory.
+   *
+   * @throws {KontrastError} code `FILE_READ` if the file was closed, or has become shorter since it was opened.
+   */
+  openFile(): number | undefined;
   /** Gives the file back to the system. Doing so twice is harmless. */
   close(): void;
 }
@@ -82,23 +88,25 @@ class FileSource implements ByteSource {
     }
   }
 
+  openFile(): number {
+    const file = this.descriptor();
+    const { size } = fs.fstatSync(file);
+    if (size < this.size) throw this.cutOff(size);
+    return file;
+  }
+
   fill(target: Uint8Array, position: number): void {
-    if (this.file === null) throw readError(this.name, 'it was closed');
+    const file = this.descriptor();
     checkRange(this, position, target.byteLength);
     for (let done = 0; done < target.byteLength;) {
       const wanted = Math.min(target.byteLength - done, READ_LIMIT);
       let count: number;
       try {
-        count = fs.readSync(this.file, target, done, wanted, position + done);
+        count = fs.readSync(file, target, done, wanted, position + done);
       } catch (error) {
         throw readError(this.name, (error as Error).message, error);
       }
-      if (count === 0) {
-        throw readError(
-          this.name,
-          `it ended after ${position + done} bytes while it was read: did another process change it?`,
-        );
-      }
+      if (count === 0) throw this.cutOff(position + done);
       done += count;
     }
   }
@@ -106,6 +114,15 @@ class FileSource implements ByteSource {
   close(): void {
     if (this.file !== null) fs.closeSync(this.file);
     this.file = null;
+  }
+
+  private descriptor(): number {
+    if (this.file === null) throw readError(this.name, 'it was closed');
+    return this.file;
+  }
+
+  private cutOff(end: number): KontrastError {
+    return readError(this.name, `it ended after ${end} bytes while it was read: did another process change it?`);
   }
 }
 
@@ -120,6 +137,10 @@ class MemorySource implements ByteSource {
   fill(target: Uint8Array, position: number): void {
     checkRange(this, position, target.byteLength);
     target.set(this.bytes.subarray(position, position + target.byteLength));
+  }
+
+  openFile(): undefined {
+    return undefined;
   }
 
   close(): void {

@@ -56,7 +56,7 @@ export class FunctionContext<State = undefined> {
 
 /** What {@link defineFunction} is made from. */
 export interface FunctionDefinition<Args extends readonly unknown[], Output extends Tensor | readonly Tensor[], State> {
-  /** A name for error messages. */
+  /** A name for error messages, and with `Backward` behind it for {@link Tensor.gradFn}. */
   name: string;
   /** Works out the outputs. Nothing in it is recorded, and what it makes besides outputs and saved tensors is freed. */
   forward(context: FunctionContext<State>, ...args: Args): Output;
@@ -161,6 +161,7 @@ export function defineFunction<
 
     const handles = scope(() =>
       native.callFunction(
+        name,
         inputs.map((input) => handleOf(input, `${name}: an argument`)),
         forward,
         backward,

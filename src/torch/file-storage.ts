@@ -1,19 +1,21 @@
 /** Between files and the memory of tensors. */
 import { readBytes, type ByteSource } from './byte-source';
 import { writeFully } from './files';
+import { wrap } from './frame';
 import { torch } from './functions';
-import { scope } from './scope';
+import { native } from './native';
+import { keep, scope } from './scope';
 import type { Tensor } from './tensor';
 import type { DType } from './types';
 
 /** More bytes than this are read and written part by part, so that a large tensor is not in memory twice. */
 const PART = 1 << 24;
 
+/** Less than a page is read: a tensor so small is not worth keeping a map for. */
+const LEAST_MAPPED = 4096;
+
 /**
- * The `byteLength` bytes of a file from `position` on, as a flat tensor of uint8 on the CPU.
- *
- * This is the one place where a file's bytes become a tensor's memory. Node has no memory map without a native dependency, so they
- * are read into memory of the tensor's own.
+ * The `byteLength` bytes of a file from `position` on, read into a flat tensor of uint8 on the CPU.
  *
  * @param visit Called with the bytes, part after part, as they pass; a part is overwritten by the next one.
  */
@@ -41,6 +43,54 @@ export function readStorage(
     }
     return storage;
   });
+}
+
+/**
+ * A file as memory: its parts become tensors without being read, and the system brings in each page when it is first touched. The map
+ * is private, so what is written to a tensor does not reach the file. It is made when it is first needed, and goes with the last of its parts.
+ */
+export class FileMap {
+  private whole: Tensor | null = null;
+  /** Where the parts that were given start: a second tensor on one of them would see what is written to the first. */
+  private readonly given = new Set<number>();
+
+  constructor(private readonly source: ByteSource) {}
+
+  /**
+   * The `byteLength` bytes from `position` on as a flat tensor of uint8 on the CPU, with a storage of its own. Parts do not overlap, save
+   * that the same one may be asked for again. What is small or not aligned is read, and so is everything where the system maps no files.
+   *
+   * @param alignment The elements' size: the position must be a multiple of it.
+   * @throws {KontrastError} as {@link readStorage}
+   */
+  storage(position: number, byteLength: number, alignment: number): Tensor {
+    if (byteLength >= LEAST_MAPPED && position % alignment === 0) {
+      const file = this.source.openFile();
+      if (this.given.has(position)) this.close();
+      if (file !== undefined && this.map(file)) {
+        this.given.add(position);
+        return wrap(native.mappedPart(this.whole!.handle, position, byteLength)) as Tensor;
+      }
+    }
+    return readStorage(this.source, position, byteLength);
+  }
+
+  /** Whether the file is mapped now. */
+  private map(file: number): boolean {
+    if (this.whole === null) {
+      const handle = native.mapFile(file, this.source.size);
+      if (handle === 0) return false;
+      this.whole = keep(wrap(handle) as Tensor);
+    }
+    return true;
+  }
+
+  /** Lets go of the map; parts that were given stay. */
+  close(): void {
+    this.whole?.dispose();
+    this.whole = null;
+    this.given.clear();
+  }
 }
 
 /**

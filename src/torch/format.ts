@@ -1,5 +1,5 @@
 /** Tensors as text, in PyTorch's form, and as JSON. */
-import { InvalidArgumentError, TorchError } from './errors';
+import { InvalidArgumentError } from './errors';
 import { exponential, fixed, mostDigits } from './number-text';
 import { ops } from './operators';
 import { scope } from './scope';
@@ -80,7 +80,9 @@ export function formatTensor(tensor: Tensor): string {
   const { name } = tensor.constructor;
   const title = name === 'Tensor' ? '' : `${name} containing:\n`;
   const { body, notes, startsLine } = describe(tensor);
-  if (tensor.requiresGrad) notes.push('requires_grad=True');
+  const { gradFn } = tensor;
+  if (gradFn !== null) notes.push(`grad_fn=<${gradFn}>`);
+  else if (tensor.requiresGrad) notes.push('requires_grad=True');
   return `${title}${addNotes(opening + body, notes, startsLine)})`;
 }
 
@@ -138,7 +140,7 @@ function describe(tensor: Tensor): Description {
     startsLine: false,
   });
   if (device === 'meta' || opaqueDType.test(dtype)) return dense('...', [size], bareDTypeNote);
-  const layout = layoutOf(tensor);
+  const { layout } = tensor;
   if (layout !== 'strided' && layout !== 'mkldnn') {
     const { body, storedCount } = formatSparse(tensor, layout);
     const notes = [...deviceNote, size, `nnz=${String(storedCount)}`, ...dtypeNote, `layout=torch.${layout}`];
@@ -173,39 +175,12 @@ function addNotes(text: string, notes: readonly string[], startsLine: boolean): 
 
 /** Operators that are no methods. */
 interface SparseOperators {
-  sparse_dim(tensor: Tensor): number;
-  dense_dim(tensor: Tensor): number;
   _nnz(tensor: Tensor): number;
   _indices(tensor: Tensor): Tensor;
   _values(tensor: Tensor): Tensor;
 }
 
 const aten = (): SparseOperators => (ops as unknown as { aten: SparseOperators }).aten;
-
-/** What LibTorch answers, or undefined where the question makes no sense for such a tensor. */
-function attempt<T>(ask: () => T): T | undefined {
-  try {
-    return ask();
-  } catch (error) {
-    if (error instanceof TorchError) return undefined;
-    throw error;
-  }
-}
-
-/** The layout, by which questions LibTorch answers: no operator tells it. */
-function layoutOf(tensor: Tensor): Layout {
-  const sparseDimensions = attempt(() => aten().sparse_dim(tensor));
-  if (sparseDimensions === undefined) return 'mkldnn';
-  if (sparseDimensions === 0) return 'strided';
-  return scope(() => {
-    const rows = attempt(() => tensor.crowIndices());
-    const starts = rows ?? attempt(() => tensor.ccolIndices());
-    if (starts === undefined) return 'sparse_coo';
-    const isBlocked = tensor.values().ndim - starts.ndim - aten().dense_dim(tensor) === 2;
-    if (rows === undefined) return isBlocked ? 'sparse_bsc' : 'sparse_csc';
-    return isBlocked ? 'sparse_bsr' : 'sparse_csr';
-  });
-}
 
 function formatSparse(tensor: Tensor, layout: Layout): { body: string; storedCount: number } {
   return scope(() => {

@@ -1,15 +1,18 @@
 /** `torch`: LibTorch's operators as functions, and tensors from JavaScript's data. */
 import { InvalidArgumentError } from './errors';
 import { makeAsyncFunctions, type AsyncFunctions } from './async-functions';
+import { memory } from './devices';
+import { setPrintOptions } from './format';
 import { callOperator, wrap } from './frame';
 import { pool, reservePool } from './frame-memory';
 import type { TorchFunctions } from './functions.generated';
 import { camelCase, unpackNames } from './names';
+import { debugLiveTensors } from './live-tensors';
 import { functionNames } from './names.generated';
 import { native } from './native';
 import { Tensor } from './tensor';
 import { dtypeCode, dtypeOfArray, flatten, packElements } from './typed-arrays';
-import type { Device, DType, NestedArray, TypedArray } from './types';
+import type { Device, DType, NestedArray, Scalar, TensorOptions, TypedArray } from './types';
 
 /** Options of {@link FromData.tensor}. */
 export interface FromDataOptions {
@@ -51,8 +54,20 @@ export interface FromData {
   fromBytes(bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor;
 }
 
+/** What `torch` has besides operators. */
+export interface TorchTools {
+  /** The operators beside the event loop. */
+  readonly async: AsyncFunctions;
+  /** Sets how tensors become text: the exported {@link setPrintOptions}. */
+  readonly setPrintOptions: typeof setPrintOptions;
+  /** What tensors take now: the exported {@link memory}. */
+  readonly memory: typeof memory;
+  /** Every tensor that JavaScript holds: the exported {@link debugLiveTensors}. */
+  readonly debugLiveTensors: typeof debugLiveTensors;
+}
+
 /** Everything under `torch`. */
-export type Torch = TorchFunctions & FromData & { readonly async: AsyncFunctions };
+export type Torch = TorchFunctions & FromData & TorchTools;
 
 function checkShape(shape: readonly number[]): void {
   if (!Array.isArray(shape)) throw new InvalidArgumentError(`a shape is an array of sizes, not ${String(shape)}`);
@@ -136,7 +151,21 @@ function attachOperators(): Record<string, unknown> {
 }
 
 const operators = attachOperators() as unknown as TorchFunctions;
-const { full } = operators;
+const { full: fullOperator } = operators;
+
+function full(
+  size: readonly number[],
+  value: Scalar | (TensorOptions & { fillValue: Scalar }),
+  options: TensorOptions = {},
+): Tensor {
+  if (Object.hasOwn(Object(value) as object, 'fillValue')) {
+    const { fillValue, ...others } = value as TensorOptions & { fillValue: Scalar };
+    return full(size, fillValue, others);
+  }
+  const isNumber = typeof value === 'number' && !options.dtype;
+  return fullOperator(size, value as Scalar, isNumber ? { ...options, dtype: 'float32' } : options);
+}
+
 let asyncFunctions: AsyncFunctions | undefined;
 
 /**
@@ -151,12 +180,10 @@ export const torch: Torch = Object.defineProperties(
     fromTypedArray,
     fromBytes: (bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor =>
       fromMemory(bytes, shape, dtype, true),
-    full: ((size, value, options = {}) =>
-      full(
-        size,
-        value,
-        typeof value === 'number' && !options.dtype ? { ...options, dtype: 'float32' } : options,
-      )) as typeof full,
+    full,
+    setPrintOptions,
+    memory,
+    debugLiveTensors,
   }),
   // Made when first asked for: most programs never do.
   { async: { get: () => (asyncFunctions ??= makeAsyncFunctions()), enumerable: true } },

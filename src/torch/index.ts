@@ -47,7 +47,14 @@ export {
   TorchValueError,
   type KontrastErrorOptions,
 } from './errors';
-export { torch, type FromData, type FromDataOptions, type FromTypedArrayOptions, type Torch } from './functions';
+export {
+  torch,
+  type FromData,
+  type FromDataOptions,
+  type FromTypedArrayOptions,
+  type Torch,
+  type TorchTools,
+} from './functions';
 export { setPrintOptions, type PrintChanges, type PrintOptions } from './format';
 export { slice, Slice, type IndexItem, type IndexValue, type IntegerArray } from './indexing';
 export { TorchObject } from './object-handle';
@@ -64,7 +71,13 @@ export {
   type PyTorchStateDictOptions,
   type PyTorchValue,
 } from './pytorch-file';
-export { openSafetensors, readSafetensors, SafetensorsFile, writeSafetensors } from './safetensors';
+export {
+  openSafetensors,
+  readSafetensors,
+  SafetensorsFile,
+  writeSafetensors,
+  type SafetensorsOptions,
+} from './safetensors';
 export { type SafetensorsDType, type TensorLayout } from './safetensors-layout';
 export { debugLiveTensors, traceTensors, type LiveTensor } from './live-tensors';
 export { receiveTensor, shareTensor, withdrawTensor, type ShareOptions, type TensorToken } from './sharing';

@@ -71,6 +71,7 @@ export interface Native {
   dtype(handle: Handle): number;
   /** Whether a tensor picks positions along a dimension, or is a mask, and has dimensions of its own. */
   isIndex(handle: Handle): boolean;
+  layout(handle: Handle): number;
   device(handle: Handle): string;
   item(handle: Handle): number | bigint | boolean;
   read(handle: Handle, widen: boolean): ArrayBuffer;
@@ -106,8 +107,9 @@ export interface Native {
     inputs: Handle[],
     callback: (error: unknown) => void,
   ): void;
-  /** Runs `forward` and notes in the graph that `backward` belongs to its outputs. */
+  /** Runs `forward` and notes in the graph that `backward` belongs to its outputs, under a name. */
   callFunction(
+    name: string,
     inputs: Handle[],
     forward: () => { outputs: Handle[]; saved: Handle[]; dirty: Handle[]; constant: Handle[] },
     backward: (gradients: Handle[], saved: Handle[]) => void,
@@ -129,6 +131,8 @@ export interface Native {
   requiresGrad(handle: Handle): boolean;
   setRequiresGrad(handle: Handle, on: boolean): void;
   isLeaf(handle: Handle): boolean;
+  /** The name of the function by which gradients flow on; null for a leaf. */
+  gradientFunction(handle: Handle): string | null;
   gradientOf(handle: Handle): Handle;
   setGradient(handle: Handle, gradient: Handle): void;
   isGradEnabled(): boolean;
@@ -145,6 +149,11 @@ export interface Native {
   resetCpuPeak(): void;
   liveHandles(): Handle[];
   storageBytes(handle: Handle): number;
+  /** Maps an open file, privately; 0 where the system does not. */
+  mapFile(file: number, length: number): Handle;
+  /** Bytes of a map as a tensor with a storage of its own, on which the map then lives. No two parts may overlap. */
+  mappedPart(map: Handle, position: number, length: number): Handle;
+
   /** Keeps a tensor for other threads, to be received so many times; gives a token. */
   share(handle: Handle, receipts: number): number;
   receive(token: number): Handle;

@@ -7,7 +7,7 @@
  */
 import { openSource, readBytes, type ByteSource } from './byte-source';
 import { InvalidArgumentError, KontrastError } from './errors';
-import { readStorage, tensorOn } from './file-storage';
+import { FileMap, readStorage, tensorOn } from './file-storage';
 import { ops } from './operators';
 import { PickleDamage, PickleInput, PickleTuple, unpickle, type PickleValue } from './pickle';
 import {
@@ -62,6 +62,11 @@ export interface PyTorchFileOptions {
    * `torch.serialization.set_crc32_options(False)`, which have none. Default: true.
    */
   checksums?: boolean;
+  /**
+   * Whether tensors use the file's bytes where they lie, mapped into memory, as `mmap=True` does in PyTorch: see
+   * {@link SafetensorsOptions.map}. Their bytes are not checked against the file's checksums then. Default: false.
+   */
+  map?: boolean;
 }
 
 /** Options of {@link readPyTorchStateDict}. */
@@ -82,16 +87,18 @@ export interface PyTorchStateDictOptions extends PyTorchFileOptions {
  *   holds; code `FILE_READ`: it cannot be read. Nothing is allocated beyond the file's size, save a bounded amount for its structure.
  */
 export function readPyTorchFile(file: string | Uint8Array, options: PyTorchFileOptions = {}): PyTorchValue {
-  const { checksums = true } = options;
+  const { checksums = true, map = false } = options;
   const source = openSource(file);
+  const mapping = map ? new FileMap(source) : undefined;
   try {
-    return scope(() => (isZip(source) ? readZip(source, checksums) : readLegacy(source)));
+    return scope(() => (isZip(source) ? readZip(source, checksums, mapping) : readLegacy(source, mapping)));
   } catch (error) {
     if (!(error instanceof PickleDamage || error instanceof ZipDamage)) throw error;
     throw new KontrastError(`${source.name} cannot be read as a file of torch.save: ${error.message}`, {
       code: 'PYTORCH_FILE',
     });
   } finally {
+    mapping?.close();
     source.close();
   }
 }
@@ -153,6 +160,9 @@ function nameOf(key: PyTorchValue): string {
   return typeof key === 'object' && key !== null ? describe(key) : String(key);
 }
 
+/** The size of the largest elements, complex128. Archives place their storages at multiples of 64. */
+const ALIGNMENT = 16;
+
 const ZIP_START = 0x04034b50;
 
 function isZip(source: ByteSource): boolean {
@@ -161,7 +171,7 @@ function isZip(source: ByteSource): boolean {
 
 // --- The zip format
 
-function readZip(source: ByteSource, checksums: boolean): PyTorchValue {
+function readZip(source: ByteSource, checksums: boolean, mapping: FileMap | undefined): PyTorchValue {
   const entries = readZipDirectory(source);
   // Every name is in one folder, called as the file was when it was saved.
   const [first = ''] = entries.keys();
@@ -216,6 +226,7 @@ function readZip(source: ByteSource, checksums: boolean): PyTorchValue {
   const keys = new Map([...storages].map(([key, stored]) => [stored, key]));
   return finish(value, (stored) => {
     const data = entry(`data/${keys.get(stored)!}`)!;
+    if (mapping) return mapping.storage(dataStart(source, data), data.size, ALIGNMENT);
     const check = verify(data);
     const bytes = readStorage(source, dataStart(source, data), data.size, check);
     check?.();
@@ -245,7 +256,7 @@ const VERSION = 1001;
 /** A tar archive, PyTorch's format before 0.2, says so here. */
 const TAR_MARK = { position: 257, text: 'ustar' } as const;
 
-function readLegacy(source: ByteSource): PyTorchValue {
+function readLegacy(source: ByteSource, mapping: FileMap | undefined): PyTorchValue {
   const { position, text } = TAR_MARK;
   if (source.size > 512 && readBytes(source, position, text.length).toString('latin1') === text) {
     throw new PickleDamage(
@@ -291,7 +302,11 @@ function readLegacy(source: ByteSource): PyTorchValue {
     });
     return { value, starts: findStorages(input, storages) };
   });
-  return finish(value, (stored) => readStorage(source, starts.get(stored)!, stored.byteLength));
+  return finish(value, (stored) => {
+    const start = starts.get(stored)!;
+    if (mapping) return mapping.storage(start, stored.byteLength, ALIGNMENT);
+    return readStorage(source, start, stored.byteLength);
+  });
 }
 
 /** Where each storage's bytes start: after the pickles comes a list of their keys, then each with its length in front. */

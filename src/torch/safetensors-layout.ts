@@ -45,6 +45,11 @@ const BY_DTYPE = new Map<string, { name: string; itemSize: number }>(
   DTYPES.map(([name, dtype, itemSize]) => [dtype, { name, itemSize }]),
 );
 
+/** The bytes that an element takes. */
+export function itemSizeOf(dtype: SafetensorsDType): number {
+  return BY_DTYPE.get(dtype)!.itemSize;
+}
+
 /** The reference implementation refuses longer headers. */
 const HEADER_LIMIT = 100_000_000;
 const LENGTH_BYTES = 8;

@@ -14,7 +14,16 @@ import { formatMember, formatTensor, summarizeTensor, tensorToJson } from './for
 import { collectLater, release } from './scope';
 import type { JsonValue } from './state';
 import type { TensorMethods } from './tensor-methods.generated';
-import { dtypeNames, type Device, type DType, type MemoryFormat, type NestedArray, type TypedArray } from './types';
+import {
+  dtypeNames,
+  layoutNames,
+  type Device,
+  type DType,
+  type Layout,
+  type MemoryFormat,
+  type NestedArray,
+  type TypedArray,
+} from './types';
 import { nest, viewBuffer } from './typed-arrays';
 
 /** What {@link Tensor.backward} takes besides the gradient. */
@@ -75,6 +84,11 @@ export class Tensor extends TensorHandle {
     return dtypeNames[native.dtype(this.handle)]!;
   }
 
+  /** Whether the elements are dense with strides, or in one of the sparse forms. */
+  get layout(): Layout {
+    return layoutNames[native.layout(this.handle)]!;
+  }
+
   /** Where the data lives. */
   get device(): Device {
     return native.device(this.handle) as Device;
@@ -118,6 +132,11 @@ export class Tensor extends TensorHandle {
   /** Whether no operator made this tensor from others that need gradients. Gradients accumulate in leaves. */
   get isLeaf(): boolean {
     return native.isLeaf(this.handle);
+  }
+
+  /** The name of the function by which gradients flow on from here, `'AddBackward0'`; null for a leaf. */
+  get gradFn(): string | null {
+    return native.gradientFunction(this.handle);
   }
 
   /** The accumulated gradient, or null. Each reading gives a new handle. Set it to null to clear it. */

@@ -175,6 +175,19 @@ for _ in range(40):
         values[0] = random.choice([nan, inf, -inf, 0.0])
     add(values.to(dtype))
 
+# Results whose gradients flow on name the function they flow by.
+wanted = ["requires_grad_", True]
+for steps in [
+    [["exp"]], [["neg"], ["abs"]], [["sum"]], [["sum", 0]], [["t"]], [["select", 0, 1]], [["clone"], ["detach"]],
+    [["clone"], ["detach"], wanted], [["clone"], ["select", 0, 1], ["mul_", 2]], [["to", "meta"]], [["narrow", 0, 0, 0]],
+    [["to_sparse"]], [["to_mkldnn"]],
+]:
+    add(torch.arange(6.0).reshape(2, 3), [wanted, *steps])
+add(torch.tensor([1 + 2j, 3 - 4j]), [wanted, ["conj"]])
+for count in range(8, 14):
+    add(torch.zeros(count, dtype=f64), [wanted, ["neg"]])
+add_range(7000, 1, f32, [["reshape", [7, 1000]], wanted, ["exp"]])
+
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "format.json"), "w") as out:
     lines = ",\n".join(json.dumps(case, allow_nan=False) for case in cases)
     version = torch.__version__.split("+")[0]

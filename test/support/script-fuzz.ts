@@ -37,9 +37,21 @@ function outcome(): string {
   }
 }
 
+/** Writes at once, so that nothing is lost when the process ends; a pipe that is full takes more when its reader has caught up. */
+function say(text: string): void {
+  for (let rest = Buffer.from(text); rest.length > 0;) {
+    try {
+      rest = rest.subarray(writeSync(1, rest));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
+}
+
 for (let index = Number(from); index < Number(to); index++) {
-  writeSync(1, `${index} `);
+  say(`${index} `);
   writeFileSync(damaged, mutate(sound, Number(seed), index));
-  writeSync(1, `${outcome()}\n`);
+  say(`${outcome()}\n`);
 }
 rmSync(folder, { recursive: true });

@@ -8,6 +8,8 @@ import {
   isInferenceMode,
   noGrad,
   ops,
+  scope,
+  slice,
   torch,
   TorchError,
   type Tensor,
@@ -29,6 +31,24 @@ describe('autograd', () => {
     assert.throws(() => (x.grad = torch.ones([3], { dtype: 'float64' })), /shape, dtype and device/);
     assert.equal(x.isLeaf, true);
     assert.equal(x.mul(2).isLeaf, false);
+  });
+
+  it('names the function by which gradients flow on', () => {
+    const x = leaf([1, 2]);
+    assert.equal(x.gradFn, null);
+    assert.equal(torch.ones([2]).gradFn, null);
+    assert.equal(x.add(x).gradFn, 'AddBackward0');
+    assert.equal(x.mul(x).detach().gradFn, null);
+    const changed = x.clone();
+    const view = changed.select(0, 0);
+    assert.equal(view.gradFn, 'SelectBackward0');
+    view.mul_(2);
+    assert.deepEqual([changed.gradFn, view.gradFn], ['CopySlices', 'AsStridedBackward0']);
+    // As PyTorch prints a view that cannot tell, since it was made without gradients.
+    const unclear = noGrad(() => changed.select(0, 1));
+    changed.mul_(2);
+    assert.equal(unclear.gradFn, 'Invalid');
+    assert.equal(String(unclear), 'tensor(4., dtype=torch.float64, grad_fn=<Invalid>)');
   });
 
   it('takes a gradient for several elements and refuses to guess it', () => {
@@ -117,6 +137,50 @@ describe('autograd', () => {
       assert.equal(input.matmul(weight).dtype, 'bfloat16');
     });
     assert.equal(input.matmul(weight).dtype, 'float32');
+  });
+
+  it('knows the views of a tensor that needed no gradient when they were made', () => {
+    scope(() => {
+      for (const view of [
+        (x: Tensor) => x.view([4]),
+        (x: Tensor) => x.transpose(0, 1),
+        (x: Tensor) => x.at(1),
+        (x: Tensor) => x.at(slice(0, 1)),
+        (x: Tensor) => x.permute([1, 0]),
+        (x: Tensor) => x.unsqueeze(0),
+      ]) {
+        const x = torch.zeros([2, 2]);
+        const part = view(x);
+        const w = torch.tensor(2).requiresGrad_();
+        part.add_(w);
+        assert.equal(x.requiresGrad, true);
+        x.sum().backward();
+        assert.equal(w.grad!.itemSync(), part.numel());
+      }
+    });
+  });
+
+  it('counts changes of tensors that need no gradient, and refuses what they spoil', () => {
+    scope(() => {
+      const x = torch.ones([3]);
+      const w = torch.ones([3]).requiresGrad_();
+      const product = w.mul(x);
+      x.add_(1);
+      assert.throws(() => product.sum().backward(), /modified by an inplace operation/);
+    });
+  });
+
+  it('records from the first tensor on that needs a gradient, in any place of a call', () => {
+    scope(() => {
+      const w = torch.ones([2]).requiresGrad_();
+      const x = torch.ones([2]);
+      assert.equal(x.add(x).requiresGrad, false);
+      assert.equal(x.add(w).requiresGrad, true);
+      assert.equal(torch.cat([x, w]).requiresGrad, true);
+      assert.equal(torch.where(torch.tensor([true, false]), x, w).requiresGrad, true);
+      assert.equal(x.clone().mul_(w).requiresGrad, true);
+      assert.equal(noGrad(() => x.add(w)).requiresGrad, false);
+    });
   });
 
   it('agrees with finite differences through a convolution', () => {

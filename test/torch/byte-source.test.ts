@@ -56,7 +56,13 @@ describe('openSource', () => {
   });
 
   it('refuses more than one buffer can hold', () => {
-    const large: ByteSource = { name: 'large', size: 2 ** 52, fill: () => undefined, close: () => undefined };
+    const large: ByteSource = {
+      name: 'large',
+      size: 2 ** 52,
+      fill: () => undefined,
+      openFile: () => undefined,
+      close: () => undefined,
+    };
     assertUnreadable(() => readBytes(large, 1, 2 ** 51), /more than Node takes at once/);
   });
 
@@ -74,9 +80,11 @@ describe('openSource', () => {
     const source = openSource(path('a'));
     fs.truncateSync(path('a'), 10);
     assertUnreadable(() => readBytes(source, 5, 20), /it ended after 10 bytes while it was read/);
+    assertUnreadable(() => source.openFile(), /it ended after 10 bytes/);
     source.close();
     source.close();
     assertUnreadable(() => readBytes(source, 0, 1), /it was closed/);
+    assertUnreadable(() => source.openFile(), /it was closed/);
   });
 
   it('keeps the file that it opened when another takes its name', () => {

@@ -56,6 +56,14 @@ describe('defineFunction', () => {
     assert.deepEqual(second!.toArraySync(), [6, -12, 18]);
   });
 
+  it('is named in the graph', () => {
+    const y = cube(leaf([2]));
+    assert.equal(y.gradFn, 'cubeBackward');
+    assert.match(String(y), /grad_fn=<cubeBackward>\)$/);
+    y.backward();
+    assert.equal(y.gradFn, 'cubeBackward');
+  });
+
   it('takes other arguments, hands on state, and gives several outputs', () => {
     const parts = defineFunction({
       name: 'parts',

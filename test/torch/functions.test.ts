@@ -84,6 +84,23 @@ describe('torch', () => {
     assert.equal(torch.full([2], 1, { dtype: 'int64' }).dtype, 'int64');
     assert.equal(torch.full([2], true).dtype, 'bool');
     assert.equal(torch.full([2], 1n).dtype, 'int64');
+    const byName = torch.full as (size: number[], options: object) => Tensor;
+    assert.equal(byName([2], { fillValue: 1 }).dtype, 'float32');
+    assert.deepEqual(byName([2], { fillValue: 3, dtype: 'int64' }).toArraySync(), [3n, 3n]);
+    assert.deepEqual(torch.full([1], { re: 1, im: 2 }).dataSync(), Float32Array.of(1, 2));
+  });
+
+  it('has what tells of memory and sets the printing, too', () => {
+    const x = torch.zeros([41, 43]);
+    assert.equal(torch.memory().liveTensors, torch.debugLiveTensors().length);
+    assert.ok(torch.debugLiveTensors().some(({ shape }) => shape.join() === '41,43'));
+    x.dispose();
+    torch.setPrintOptions({ precision: 1 });
+    try {
+      assert.equal(String(torch.tensor([1.25])), 'tensor([1.2])');
+    } finally {
+      torch.setPrintOptions({ profile: 'default' });
+    }
   });
 
   it('moves lists that outgrow the shared memory', () => {

@@ -55,9 +55,6 @@ interface File {
 type AnyFunction = (...args: unknown[]) => unknown;
 type Form = 'overload' | 'method' | 'function' | 'keywords' | 'gradients';
 
-/** Calls that do not work yet, by name or by form and overload, and why. */
-const notYet = new Map([['keywords: full', '`torch.full` takes the fill value by position only']]);
-
 const file = JSON.parse(readFileSync(join(__dirname, '..', 'golden', 'operators.json'), 'utf8')) as File;
 const sameProcessor = libtorchBuild().cpuCapability === file.cpuCapability;
 const methods = new Set(unpackNames(methodNames));
@@ -290,11 +287,6 @@ function callsByOperator(): Map<string, { name: string; call: Call }[]> {
   return operators;
 }
 
-/** The keys of `notYet` that stand for a call in one of its forms. */
-function keysOf(name: string, form: Form, call: Call): string[] {
-  return [name, `${form}: ${call.op}`];
-}
-
 describe("operators, against PyTorch's results", () => {
   const operators = callsByOperator();
   const { emitWarning } = process;
@@ -316,21 +308,11 @@ describe("operators, against PyTorch's results", () => {
     assert.ok(new Set(withGradients).size >= 500);
   });
 
-  it('skips only calls that there are', () => {
-    const all = [...operators.values()].flat();
-    const keys = new Set(all.flatMap(({ name, call }) => formsOf(call).flatMap((form) => keysOf(name, form, call))));
-    assert.deepEqual(
-      [...notYet.keys()].filter((key) => !keys.has(key)),
-      [],
-    );
-  });
-
   for (const [operator, calls] of operators) {
     it(operator, () => {
       const failures: string[] = [];
       for (const { name, call } of calls) {
         for (const form of formsOf(call)) {
-          if (keysOf(name, form, call).some((key) => notYet.has(key))) continue;
           warnings = [];
           try {
             scope(() => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   InvalidArgumentError,
@@ -13,7 +13,11 @@ import {
   type Tensor,
 } from '../../src/torch';
 import { bytes, little } from '../support/bytes';
+import { mapsOf } from '../support/maps';
+import { scratch } from '../support/scratch';
 import { storedZip } from '../support/stored-zip';
+import { openSource } from '../../src/torch/byte-source';
+import { dataStart, readZipDirectory } from '../../src/torch/zip';
 
 const golden = join(__dirname, '..', 'golden');
 const { expected, refused } = JSON.parse(readFileSync(join(golden, 'pt_files.json'), 'utf8')) as {
@@ -51,7 +55,38 @@ function dictOf(value: PyTorchValue | undefined): Map<PyTorchValue, PyTorchValue
   return value as Map<PyTorchValue, PyTorchValue>;
 }
 
+/** An archive with a tensor of these numbers and one on the third to fifth of them, in a storage `padding` bytes behind a multiple of 64. */
+function largeArchive(numbers: Float32Array, padding: number): Buffer {
+  const text = (value: string): Buffer => bytes('X', little(value.length, 4), value);
+  const storage = bytes(
+    '(',
+    text('storage'),
+    'ctorch\nFloatStorage\n',
+    text('0'),
+    text('cpu'),
+    'J',
+    little(numbers.length, 4),
+    'tQ',
+  );
+  const tensor = (offset: number, count: number): Buffer =>
+    bytes(
+      bytes('ctorch._utils\n_rebuild_tensor_v2\n(', storage, 'J', little(offset, 4), '(J', little(count, 4), 't(K', 1),
+      bytes('t', 0x89, 'ccollections\nOrderedDict\n(tRtR'),
+    );
+  const archive = (before: number): Buffer =>
+    storedZip([
+      { name: 'm/data.pkl', content: bytes('(', tensor(0, numbers.length), tensor(2, 3), 't.') },
+      { name: 'm/.padding', content: Buffer.alloc(before) },
+      { name: 'm/data/0', content: new Uint8Array(numbers.buffer) },
+    ]);
+  const source = openSource(archive(0));
+  const start = dataStart(source, readZipDirectory(source).get('m/data/0')!);
+  return archive(64 - (start % 64) + padding);
+}
+
 describe('readPyTorchFile', () => {
+  const scratchPath = scratch();
+
   for (const name of Object.keys(expected)) {
     it(`reads ${name} as PyTorch wrote it`, () => {
       scope(() => {
@@ -104,6 +139,36 @@ describe('readPyTorchFile', () => {
       const value = readPyTorchFile(readFileSync(file('checkpoint.pt')));
       assert.deepEqual(describeValue(value), expected['checkpoint.pt']);
     });
+  });
+
+  it('maps what lies aligned in a file, when asked to', () => {
+    const path = scratchPath('mapped.pt');
+    const numbers = Float32Array.from({ length: 2048 }, (_, i) => i);
+    for (const [padding, isAligned] of [
+      [0, true],
+      [1, false],
+    ] as const) {
+      writeFileSync(path, largeArchive(numbers, padding));
+      scope(() => {
+        const [whole, part] = readPyTorchFile(path, { map: true }) as Tensor[];
+        if (process.platform === 'linux') assert.equal(mapsOf(path), isAligned ? 1 : 0);
+        assert.deepEqual(whole!.dataSync(), numbers);
+        assert.deepEqual(part!.toArraySync(), [2, 3, 4]);
+        whole!.fill_(-1);
+        assert.deepEqual(part!.toArraySync(), [-1, -1, -1]);
+        assert.deepEqual((readPyTorchFile(path) as Tensor[])[1]!.toArraySync(), [2, 3, 4]);
+      });
+      if (process.platform === 'linux') assert.equal(mapsOf(path), 0);
+    }
+  });
+
+  it('gives the same mapped and read', () => {
+    for (const name of Object.keys(expected)) {
+      const options = { checksums: name !== 'no_checksums.pt' };
+      const read = (map: boolean): unknown =>
+        scope(() => describeValue(readPyTorchFile(file(name), { ...options, map })));
+      assert.deepEqual(read(true), read(false), name);
+    }
   });
 
   it('asks for checksums: false where there are none', () => {

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
-import { DisposedError, InvalidArgumentError, Tensor, torch, TorchError, type DType } from '../../src/torch';
+import {
+  DisposedError,
+  InvalidArgumentError,
+  Tensor,
+  torch,
+  TorchError,
+  TorchNotImplementedError,
+  type DType,
+} from '../../src/torch';
 
 describe('Tensor', () => {
   it('tells its shape, strides, dtype and device', () => {
@@ -11,6 +19,8 @@ describe('Tensor', () => {
     assert.equal(x.numel(), 24);
     assert.equal(x.dtype, 'float64');
     assert.equal(x.device, 'cpu');
+    assert.equal(x.layout, 'strided');
+    assert.equal(torch.eye(2).toSparseCsr().layout, 'sparse_csr');
     assert.equal(x.sizeOf(-1), 4);
     assert.throws(() => x.sizeOf(3), /dimension 3 does not exist in shape \[2, 3, 4\]/);
   });
@@ -43,6 +53,17 @@ describe('Tensor', () => {
       assert.equal(await x.at(0).item(), numbers[0]);
     });
   }
+
+  it('is rejected with an error of the library when the part beside the event loop fails', async () => {
+    // It can be copied, but not widened.
+    const packed = torch.fromBytes(new Uint8Array(4), [4], 'float4_e2m1fn_x2');
+    for (const reading of [packed.data(), packed.toArray(), packed.at(0).item()]) {
+      await assert.rejects(
+        reading,
+        (error: unknown) => error instanceof TorchNotImplementedError && /not implemented for/.test(error.message),
+      );
+    }
+  });
 
   it('keeps 64-bit integers exact', async () => {
     const x = torch.tensor([2n ** 62n, -1n]);

@@ -2,9 +2,16 @@
  * What the generated types accept and refuse. Nothing here runs: the type check (`tsc -p tsconfig.check.json`) is the test,
  * and a call marked `@ts-expect-error` that is accepted fails it.
  */
-import type { Generator } from '../../src/torch/random';
-import type { Tensor } from '../../src/torch/tensor';
+import type { AsyncFunctions } from '../../src/torch/async-functions';
+import { defineFunction } from '../../src/torch/custom-function';
+import type { Torch } from '../../src/torch/functions';
 import type { TorchFunctions } from '../../src/torch/functions.generated';
+import { slice } from '../../src/torch/indexing';
+import type { Generator } from '../../src/torch/random';
+import { openSafetensors, readSafetensors } from '../../src/torch/safetensors';
+import { ScriptModule } from '../../src/torch/script-module';
+import { Event, Stream, withStream } from '../../src/torch/streams';
+import type { Tensor } from '../../src/torch/tensor';
 import type { Device, DType } from '../../src/torch/types';
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -132,4 +139,148 @@ export function functions(torch: TorchFunctions, x: Tensor, generator: Generator
   torch._fusedSgd_;
   // @ts-expect-error written by hand, on the tensor only
   torch.detach(x);
+}
+
+export function asynchronous(torch: { async: AsyncFunctions }, x: Tensor): void {
+  same(is<Promise<Tensor>>()(torch.async.matmul(x, x)), is<Promise<Tensor[]>>()(torch.async.split(x, 2)));
+  same(is<Promise<readonly [values: Tensor, indices: Tensor]>>()(torch.async.topk(x, 2)));
+  void torch.async.sum(x, [0], { keepdim: true, dtype: 'float64' });
+  // @ts-expect-error a promise is no tensor
+  torch.async.matmul(x, x).div(2);
+  // @ts-expect-error nor an argument
+  void torch.async.matmul(torch.async.relu(x), x);
+  // @ts-expect-error not a tensor and not a number
+  void torch.async.add(x, '1');
+  // @ts-expect-error an unknown keyword
+  void torch.async.add(x, x, { beta: 2 });
+  // @ts-expect-error no such operator
+  void torch.async.matmull(x, x);
+  // @ts-expect-error they cannot be replaced
+  torch.async.relu = torch.async.abs;
+}
+
+export async function scriptModules(x: Tensor): Promise<void> {
+  // @ts-expect-error it is loaded from a file
+  new ScriptModule(1);
+  const script = await ScriptModule.load('model.pt', { device: 'cpu' });
+  same(is<Tensor>()(script.run('forward', x)), is<Promise<Tensor>>()(script.runAsync('forward', x)));
+  same(is<Tensor[]>()(script.run<Tensor[]>('parts', x, 1, true, null, [x, 'two'])));
+  // @ts-expect-error the method's name comes first
+  script.run(x);
+  // @ts-expect-error a function is no argument
+  script.run('forward', () => x);
+  // @ts-expect-error nor a result
+  script.run<() => void>('forward');
+  // @ts-expect-error an unknown device
+  script.to('gpu');
+  // @ts-expect-error an unknown option
+  ScriptModule.loadSync('model.pt', { map: true });
+}
+
+export function customFunctions(x: Tensor): void {
+  const scale = defineFunction({
+    name: 'scale',
+    forward(context, x: Tensor, factor: number) {
+      context.save(x);
+      return x.mul(factor);
+    },
+    backward: (context, gradient) => [gradient.mul(context.saved[0]!), null],
+  });
+  same(is<Tensor>()(scale(x, 2)));
+  // @ts-expect-error an argument is missing
+  scale(x);
+  // @ts-expect-error not a number
+  scale(x, x);
+  // @ts-expect-error there is one result
+  scale(x, 2)[0];
+  // @ts-expect-error a name is needed
+  defineFunction({ forward: (_context, x: Tensor) => x, backward: (_context, gradient) => gradient });
+  // @ts-expect-error a function without a backward pass
+  defineFunction({ name: 'half', forward: (_context, x: Tensor) => x });
+  // @ts-expect-error forward gives tensors
+  defineFunction({ name: 'count', forward: (_context, x: Tensor) => x.numel(), backward: () => null });
+  // @ts-expect-error and backward too
+  defineFunction({ name: 'one', forward: (_context, x: Tensor) => x, backward: () => 1 });
+}
+
+export function hooks(x: Tensor): void {
+  const hook = x.registerHook((gradient) => gradient.mul(2));
+  x.registerHook((gradient) => {
+    same(is<Tensor>()(gradient));
+  });
+  hook.remove();
+  x.setPostAccumulateGradHook((leaf) => leaf.grad?.dispose());
+  x.setPostAccumulateGradHook(null);
+  // @ts-expect-error a gradient is a tensor
+  x.registerHook((gradient) => gradient.numel());
+  // @ts-expect-error a hook gets the gradient alone
+  x.registerHook((gradient: Tensor, other: Tensor) => gradient.add(other));
+  // @ts-expect-error hooks do not wait
+  x.registerHook(async (gradient) => gradient);
+  // @ts-expect-error null removes the other kind only
+  x.registerHook(null);
+  // @ts-expect-error a hook has no other members
+  hook.dispose();
+}
+
+export function indexing(x: Tensor): void {
+  same(is<Tensor>()(x.at(0, slice(1, 5, 2), '...', null, [0, 2], x, Int32Array.of(1))));
+  x.setAt_(7, slice(1, 5)).addAt_(x, [true, false]).setAt_([1, 2], 0);
+  // @ts-expect-error ranges are made by slice()
+  x.at('1:5');
+  // @ts-expect-error numbers with fractions are no positions
+  x.at(Float32Array.of(1));
+  // @ts-expect-error nor is an object
+  x.at({ start: 1 });
+  // @ts-expect-error the value comes first, and is no range
+  x.setAt_(slice(1, 5), 7);
+  // @ts-expect-error a value is needed
+  x.setAt_();
+  // @ts-expect-error a string is no value
+  x.addAt_('1', 0);
+  // @ts-expect-error a step is a number
+  slice(0, 5, null);
+}
+
+export function streams(stream: Stream, event: Event): void {
+  same(is<number>()(withStream(stream, () => 1)), is<Event>()(stream.record()), is<Promise<void>>()(event.wait()));
+  new Stream('cuda:0', { priority: -1 }).wait(event);
+  // @ts-expect-error a stream, not the name of a device
+  withStream('cuda', () => 1);
+  // @ts-expect-error an unknown device
+  new Stream('gpu');
+  // @ts-expect-error an unknown option
+  new Stream('cuda', { timing: true });
+  // @ts-expect-error streams wait for events and streams
+  stream.wait(1);
+  // @ts-expect-error the device is an option
+  new Event('cuda');
+  // @ts-expect-error events are recorded on streams
+  event.record('cuda');
+  // @ts-expect-error time goes by between two events
+  event.elapsedTime();
+}
+
+export function files(): void {
+  same(is<Tensor>()(openSafetensors('a', { map: false }).read('x')));
+  readSafetensors(new Uint8Array(8), { map: false });
+  // @ts-expect-error true or false
+  openSafetensors('a', { map: 'lazy' });
+  // @ts-expect-error an unknown option
+  readSafetensors('a', { mmap: true });
+  // @ts-expect-error an array of numbers is no file
+  openSafetensors([1, 2]);
+  // @ts-expect-error a tensor's name
+  openSafetensors('a').read(0);
+}
+
+export function tools(torch: Torch, x: Tensor): void {
+  same(is<number>()(torch.memory().liveTensors), is<string | null>()(x.gradFn));
+  torch.setPrintOptions({ precision: 2 });
+  // @ts-expect-error an unknown option
+  torch.setPrintOptions({ digits: 2 });
+  // @ts-expect-error it only tells
+  x.gradFn = null;
+  // @ts-expect-error it only tells
+  x.layout = 'strided';
 }
