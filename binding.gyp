@@ -12,7 +12,7 @@
     'include_dirs': ['<(node_api_headers)', '<(node_addon_api)'],
     'cflags!': ['-fno-exceptions'],
     'cflags_cc!': ['-fno-exceptions', '-fno-rtti', '-std=gnu++17'],
-    'cflags_cc': ['-std=c++20', '-fvisibility=hidden'],
+    'cflags_cc': ['-std=c++20', '-fvisibility=hidden', '-fopenmp-simd', '-fno-math-errno', '-fno-trapping-math'],
     'xcode_settings': {
       'CLANG_CXX_LANGUAGE_STANDARD': 'c++20',
       'CLANG_CXX_LIBRARY': 'libc++',
@@ -30,7 +30,7 @@
       'target_name': 'kontrast',
       # Every source in native/ but the loader's, as in CMakeLists.txt.
       'sources': [
-        '<!@(node -p "require(\'fs\').readdirSync(\'native\').filter((name) => name.endsWith(\'.cc\') && name !== \'loader.cc\').map((name) => \'native/\' + name).join(\' \')")',
+        '<!@(node -p "require(\'fs\').readdirSync(\'native\', { recursive: true }).filter((name) => name.endsWith(\'.cc\') && name !== \'loader.cc\').map((name) => \'native/\' + name).join(\' \')")',
       ],
       # As system folders, so that warnings in LibTorch's headers stay quiet.
       'cflags_cc': ['-isystem', '<(libtorch)/include', '-isystem', '<(libtorch)/include/torch/csrc/api/include'],

@@ -1,4 +1,5 @@
 // The addon's entry.
+#include "contrast/operator.h"
 #include "environment.h"
 #include "errors.h"
 
@@ -60,6 +61,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
 
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   countMemory();
+  contrast::registerOperators();
   env.SetInstanceData<Instances, closeInstances>(std::make_unique<Instances>().release());
   exports.Set("instantiate", Napi::Function::New(env, instantiate, "instantiate"));
   return exports;

@@ -26,6 +26,8 @@ export function assertClose(actual: Tensor, expected: Tensor, tolerance: Toleran
   let worst = -1;
   let excess = 0;
   a.forEach((value, index) => {
+    // Equal infinities have no difference.
+    if (value === b[index]) return;
     const beyond = Math.abs(value - b[index]!) - (atol + rtol * Math.abs(b[index]!));
     if (!(beyond <= excess)) {
       excess = Number.isNaN(beyond) ? Infinity : beyond;

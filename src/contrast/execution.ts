@@ -1,0 +1,49 @@
+/** Whether the matrix of scores is held as a whole or gone through tile by tile. */
+import type { Device } from '../torch';
+import type { Execution } from './statistics';
+
+/** What was chosen, and why. */
+export interface ExecutionChoice {
+  readonly execution: Execution;
+  /** In a sentence. */
+  readonly reason: string;
+  /** About how many bytes the dense form takes beside its inputs, with its gradients. */
+  readonly denseBytes: number;
+  /** The same of the tiled form. */
+  readonly tiledBytes: number;
+}
+
+/** From so many pairs on the tiled form is the quicker one on the CPU: see bench/results of `bench contrast`. */
+const TILED_FROM = 1 << 16;
+/** Matrices as large as the scores that the dense form holds at its peak: scores, mask, exponentials, gradients. */
+const DENSE_MATRICES = 5;
+/** What tiles and the partial sums of columns take, about, whatever the size. */
+const TILED_FIXED = 48 << 20;
+
+/** Chooses by size and device, or takes what is wanted. */
+export function chooseExecution(problem: {
+  rows: number;
+  columns: number;
+  dimension: number;
+  /** Of a score. */
+  bytes: number;
+  device: Device;
+  wanted: Execution | 'auto';
+}): ExecutionChoice {
+  const { rows, columns, dimension, bytes, device, wanted } = problem;
+  const pairs = rows * columns;
+  const denseBytes = DENSE_MATRICES * pairs * bytes;
+  const tiledBytes = TILED_FIXED + 2 * (rows + columns) * dimension * bytes;
+  const sizes = { denseBytes, tiledBytes };
+  if (wanted !== 'auto') return { execution: wanted, reason: 'it was asked for', ...sizes };
+  if (device !== 'cpu') {
+    return { execution: 'dense', reason: `on ${device} there is no tiled form yet`, ...sizes };
+  }
+  return pairs < TILED_FROM
+    ? { execution: 'dense', reason: `${pairs} pairs are fewer than ${TILED_FROM}: the dense form is quicker`, ...sizes }
+    : {
+        execution: 'tiled',
+        reason: `${pairs} pairs are ${TILED_FROM} or more: the tiled form is quicker, and smaller`,
+        ...sizes,
+      };
+}

@@ -1,0 +1,258 @@
+import assert from 'node:assert/strict';
+import { pairStatistics, type Pairs, type Statistic } from '../../src/contrast';
+import {
+  getThreads,
+  grad,
+  gradcheck,
+  scope,
+  setThreads,
+  torch,
+  TorchError,
+  type DType,
+  type Tensor,
+} from '../../src/torch';
+import { assertClose } from '../support/close';
+
+const random = (shape: number[], dtype: DType = 'float64'): Tensor => torch.randn(shape, { dtype });
+const whole = (below: number, count: number): Tensor => torch.randint(0, below, [count], { dtype: 'int64' });
+
+/** Every kind over every set, by rows and by columns. */
+function everything(offset?: Tensor): Statistic[] {
+  const wanted: Statistic[] = [];
+  for (const axis of ['rows', 'columns'] as const) {
+    for (const over of ['positives', 'negatives', 'all'] as const) {
+      wanted.push(
+        { kind: 'logSumExp', over, axis },
+        { kind: 'logSumExp', over, axis, power: 0.5, weighted: true },
+        { kind: 'sum', over, axis },
+        { kind: 'sumOfSquares', over, axis },
+        { kind: 'softplus', over, axis, power: -1, ...(axis === 'rows' && offset && { offset }) },
+        { kind: 'hinge', over, axis, power: 2, ...(axis === 'rows' && offset && { offset }) },
+        { kind: 'count', over, axis },
+        { kind: 'maximum', over, axis },
+      );
+    }
+  }
+  return wanted;
+}
+
+function problem(n: number, m: number, d: number, dtype: DType = 'float64'): Pairs & { offset: Tensor } {
+  const learns = (x: Tensor): Tensor => x.requiresGrad_();
+  return {
+    rows: learns(random([n, d], dtype)),
+    columns: learns(random([m, d], dtype)),
+    bias: learns(torch.tensor(0.3, { dtype })),
+    margin: 0.2,
+    rowLabels: whole(4, n),
+    columnLabels: whole(4, m),
+    rowIds: whole(n + m, n),
+    columnIds: whole(n + m, m),
+    rowGuides: random([n, 2], dtype),
+    columnGuides: random([m, 2], dtype),
+    guideLimits: random([n], dtype),
+    columnWeights: random([m], dtype),
+    offset: learns(random([n], dtype)),
+  };
+}
+
+/** The definition, as a loop over plain numbers. */
+function byLoop(pairs: Pairs, { kind, over, axis = 'rows', power = 1, weighted, offset }: Statistic): number[] {
+  const list = (x: Tensor | undefined): number[] =>
+    x === undefined ? [] : (x.detach().to('float64').toArraySync() as number[]);
+  const table = (x: Tensor | undefined): number[][] =>
+    x === undefined ? [] : (x.detach().to('float64').toArraySync() as number[][]);
+  const dot = (a: number[], b: number[]): number => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+  const [rows, columns, guides, otherGuides] = [pairs.rows, pairs.columns, pairs.rowGuides, pairs.columnGuides].map(
+    table,
+  ) as number[][][];
+  const [labels, otherLabels, ids, otherIds] = [pairs.rowLabels, pairs.columnLabels, pairs.rowIds, pairs.columnIds].map(
+    list,
+  ) as number[][];
+  const [limits, weights, offsets] = [pairs.guideLimits, pairs.columnWeights, offset].map(list) as number[][];
+  const found: number[][] = (axis === 'rows' ? rows! : columns!).map(() => []);
+  rows!.forEach((row, i) => {
+    columns!.forEach((column, j) => {
+      if (ids!.length > 0 && ids![i] === otherIds![j]) return;
+      const isPositive = labels!.length > 0 && labels![i] === otherLabels![j];
+      if (!isPositive && guides!.length > 0 && dot(guides![i]!, otherGuides![j]!) > limits![i]!) return;
+      if (over !== 'all' && (over === 'positives') !== isPositive) return;
+      const score = dot(row, column) + (pairs.bias?.itemSync() ?? 0) - (isPositive ? (pairs.margin ?? 0) : 0);
+      const moved = power * (score - (offsets![i] ?? 0));
+      const term = {
+        logSumExp: power * score + (weighted === true ? weights![j]! : 0),
+        sum: score,
+        sumOfSquares: score ** 2,
+        softplus: Math.log1p(Math.exp(moved)),
+        hinge: Math.max(0, moved),
+        count: 1,
+        maximum: score,
+      }[kind];
+      found[axis === 'rows' ? i : j]!.push(term);
+    });
+  });
+  return found.map((terms) => {
+    if (kind === 'maximum') return Math.max(...terms);
+    if (kind === 'logSumExp')
+      return terms.length === 0 ? -Infinity : Math.log(terms.reduce((sum, x) => sum + Math.exp(x), 0));
+    return terms.reduce((sum, x) => sum + x, 0);
+  });
+}
+
+/** A weighted sum of all statistics with a gradient; those over no pair are left out. */
+function sumOf(values: readonly Tensor[], wanted: readonly Statistic[], weights: readonly Tensor[]): Tensor {
+  const terms = values.flatMap((value, i) => {
+    if (wanted[i]!.kind === 'count' || wanted[i]!.kind === 'maximum') return [];
+    const finite = value.eq(-Infinity).logicalNot();
+    return [torch.where(finite, value, value.newZeros([])).mul(weights[i]!).sum()];
+  });
+  return terms.reduce((a, b) => a.add(b));
+}
+
+describe('pairStatistics', () => {
+  for (const execution of ['dense', 'tiled'] as const) {
+    it(`gives what a loop gives: ${execution}`, () => {
+      scope(() => {
+        for (const [n, m, d] of [
+          [1, 1, 1],
+          [3, 2, 4],
+          [2, 9, 3],
+          [7, 5, 2],
+        ] as const) {
+          const { offset, ...pairs } = problem(n, m, d);
+          for (const given of [
+            pairs,
+            { rows: pairs.rows, columns: pairs.columns, columnWeights: pairs.columnWeights! },
+          ]) {
+            const wanted = everything(offset);
+            pairStatistics(given, wanted, execution).forEach((value, i) => {
+              const expected = torch.tensor(byLoop(given, wanted[i]!), { dtype: 'float64' });
+              assertClose(value.detach(), expected, { atol: 1e-12, rtol: 1e-12 }, JSON.stringify(wanted[i]!.kind));
+            });
+          }
+        }
+      });
+    });
+
+    it(`passes the finite-difference check: ${execution}`, () => {
+      scope(() => {
+        const { offset, ...pairs } = problem(4, 5, 3);
+        const weights = everything().map(({ axis }) => random([axis === 'columns' ? 5 : 4]));
+        gradcheck(
+          (rows, columns, bias, moved) => {
+            const wanted = everything(moved);
+            return sumOf(
+              pairStatistics({ ...pairs, rows: rows!, columns: columns!, bias: bias! }, wanted, execution),
+              wanted,
+              weights,
+            );
+          },
+          [pairs.rows, pairs.columns, pairs.bias!, offset],
+        );
+      });
+    });
+  }
+
+  for (const [dtype, tolerance] of [
+    ['float64', 1e-12],
+    ['float32', 2e-5],
+    ['bfloat16', 2e-2],
+  ] as const) {
+    it(`agrees between dense and tiled for odd sizes, values and gradients: ${dtype}`, () => {
+      scope(() => {
+        // Around a tile's edges, several parts of rows, and more columns than one section holds.
+        for (const [n, m, d] of [
+          [1, 300, 5],
+          [129, 257, 3],
+          [127, 1, 64],
+          [513, 255, 17],
+          ...(dtype === 'float64' ? [] : [[40, 5000, 110] as const]),
+        ] as const) {
+          const { offset, ...pairs } = problem(n, m, d, dtype);
+          const scale = 1 / Math.sqrt(d);
+          const wide: DType = dtype === 'float64' ? 'float64' : 'float32';
+          const wanted = everything(offset.to({ dtype: wide }));
+          const weights = wanted.map(({ axis }) => random([axis === 'columns' ? m : n], wide).div(Math.sqrt(n * m)));
+          const run = (execution: 'dense' | 'tiled'): Tensor[] => {
+            const values = pairStatistics({ ...pairs, rows: pairs.rows.mul(scale) }, wanted, execution);
+            const slopes = grad(sumOf(values, wanted, weights), [pairs.rows, pairs.columns, pairs.bias!, offset]);
+            return [...values.map((value) => value.detach()), ...slopes.map((slope) => slope!)];
+          };
+          const [dense, tiled] = [run('dense'), run('tiled')];
+          dense.forEach((expected, i) => {
+            const most = torch.where(expected.isinf(), expected.newZeros([]), expected).abs().max().itemSync();
+            assertClose(
+              tiled[i]!,
+              expected,
+              { atol: tolerance * (1 + most), rtol: tolerance },
+              `${n}×${m}, ${String(i)}`,
+            );
+          });
+        }
+      });
+    });
+  }
+
+  it('is exact where scores are far apart: rows and columns have maxima of their own', () => {
+    scope(() => {
+      const size = 300;
+      const rows = torch.eye(size, { dtype: 'float32' }).mul(torch.linspace(-90, 200, size).unsqueeze(1));
+      const columns = torch.eye(size, { dtype: 'float32' });
+      const wanted: Statistic[] = [
+        { kind: 'logSumExp', over: 'all' },
+        { kind: 'logSumExp', over: 'all', axis: 'columns' },
+      ];
+      const [byRow, byColumn] = pairStatistics({ rows, columns }, wanted, 'tiled');
+      const expected = torch
+        .linspace(-90, 200, size, { dtype: 'float64' })
+        .exp()
+        .add(size - 1)
+        .log();
+      for (const found of [byRow!, byColumn!]) assertClose(found, expected.to('float32'), { atol: 2e-5, rtol: 1e-6 });
+    });
+  });
+
+  it('gives the same bits for any number of threads', () => {
+    const before = getThreads();
+    try {
+      scope(() => {
+        const { offset, ...pairs } = problem(700, 900, 33, 'float32');
+        const run = (count: number): number[][] => {
+          setThreads(count);
+          const wanted = everything(offset);
+          const values = pairStatistics(pairs, wanted, 'tiled');
+          const weights = wanted.map(({ axis }) => torch.ones([axis === 'columns' ? 900 : 700]));
+          const slopes = grad(sumOf(values, wanted, weights), [pairs.rows, pairs.columns]);
+          return [...values, ...slopes].map((x) => Array.from(x!.detach().dataSync() as Float32Array));
+        };
+        assert.deepEqual(run(1), run(2));
+      });
+    } finally {
+      setThreads(before);
+    }
+  });
+
+  it('says what it cannot do', () => {
+    scope(() => {
+      const { offset, ...pairs } = problem(3, 4, 2);
+      const wanted: Statistic[] = [{ kind: 'logSumExp', over: 'all' }];
+      const tiled =
+        (changed: Partial<Pairs>, list = wanted) =>
+        () =>
+          pairStatistics({ ...pairs, ...changed }, list, 'tiled');
+      assert.throws(tiled({ rows: random([3, 3]) }), /rows and columns must be of one dimension, not 3 and 2/);
+      assert.throws(tiled({ columnLabels: whole(2, 5) }), /column_labels must have the shape \[4\]/);
+      assert.throws(tiled({ rowLabels: random([3]) }), /row_labels must be int64/);
+      assert.throws(tiled({ rows: random([3, 2], 'float32') }), /rows are Float, columns Double/);
+      assert.throws(tiled({}, [{ kind: 'logSumExp', over: 'all', power: -1 }]), /the power -1 has no use here/);
+      assert.throws(
+        tiled({}, [{ kind: 'sum', over: 'all', offset }]),
+        /only softplus and hinge over rows take an offset/,
+      );
+      const value = tiled({})()[0]!.sum();
+      assert.throws(
+        () => grad(value, [pairs.rows], { createGraph: true }),
+        (error: unknown) => error instanceof TorchError && /no second derivatives: compute densely/.test(error.message),
+      );
+    });
+  });
+});
