@@ -1,5 +1,6 @@
 // Operators and backward passes beside the event loop. They run one after another on a thread of their own, with the grad mode
 // and autocast of the call.
+#include "checks.h"
 #include "environment.h"
 #include "errors.h"
 #include "values.h"
@@ -97,7 +98,10 @@ Napi::Value invokeAsync(Environment& environment, const Napi::CallbackInfo& info
   const auto stack = std::make_shared<torch::jit::Stack>();
   for (const auto& argument : plan.arguments) stack->push_back(toIValue(environment, argument));
   const auto overload = plan.overload;
-  task->run = [stack, overload] { overload->handle.callBoxed(stack.get()); };
+  task->run = [stack, overload, checks = plan.checks] {
+    if (checks != nullptr) checks->run(*stack);
+    overload->handle.callBoxed(stack.get());
+  };
   task->finish = [stack, overload](Environment& environment) {
     writeResults(environment, *overload->schema, *stack);
     return static_cast<double>(stack->size());

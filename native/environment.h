@@ -124,6 +124,9 @@ struct Overload {
 
 enum class Converter : uint8_t;
 
+// What is checked of an overload's arguments before each call; checks.h says more.
+class ArgumentChecks;
+
 struct ArgumentPlan {
   int32_t entry;  // index into the call frame, or -1 for the default
   Converter converter;
@@ -139,6 +142,7 @@ struct CallPlan {
   std::vector<int32_t> keywords;  // none, or one an entry
   const Overload* overload;
   std::vector<ArgumentPlan> arguments;
+  const ArgumentChecks* checks = nullptr;  // null for nearly all
   std::unique_ptr<DirectCall> direct;  // nullptr for a boxed call
 };
 

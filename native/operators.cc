@@ -1,4 +1,5 @@
 // The operator table: names to overloads, signatures to plans, and the boxed call.
+#include "checks.h"
 #include "environment.h"
 #include "errors.h"
 #include "values.h"
@@ -163,7 +164,9 @@ std::unique_ptr<CallPlan> makePlan(Environment& environment, const Operator& op,
   plan->kinds.assign(frame.kind, frame.kind + count);
   if (frame.hasKeywords()) plan->keywords.assign(frame.keyword, frame.keyword + count);
   match(environment, *best, count, plan.get());
-  plan->direct = directCallFor(best->handle, plan->arguments);
+  plan->checks = checksFor(*best->schema);
+  // Checks look at the boxed arguments.
+  if (plan->checks == nullptr) plan->direct = directCallFor(best->handle, plan->arguments);
   return plan;
 }
 
@@ -190,6 +193,7 @@ size_t callBoxed(Environment& environment, const CallPlan& plan) {
   torch::jit::Stack stack = std::move(environment.stack);
   stack.clear();
   for (const auto& argument : plan.arguments) stack.push_back(toIValue(environment, argument));
+  if (plan.checks != nullptr) plan.checks->run(stack);
   plan.overload->handle.callBoxed(&stack);
   writeResults(environment, *plan.overload->schema, stack);
   const auto results = stack.size();

@@ -12,7 +12,25 @@ export type Described =
   | { complex: [number, number] }
   | { tensor: TensorDescription }
   | { generator: number }
+  | { letters: number }
+  | { object: ObjectName }
   | Described[];
+
+/** The objects of LibTorch that operators take, by the last part of their type's name in schemas. */
+export const objectTypes = {
+  linear: 'quantized.LinearPackedParamsBase',
+  conv2d: 'quantized.Conv2dPackedParamsBase',
+  conv3d: 'quantized.Conv3dPackedParamsBase',
+  embedding: 'quantized.EmbeddingPackedParamsBase',
+  cell: 'rnn.CellParamsBase',
+  sparseLinear: 'sparse.LinearPackedParamsBase',
+  preparedConv: 'mkldnn.ConvOpContext',
+  storage: 'Storage',
+} as const;
+
+export type ObjectName = keyof typeof objectTypes;
+
+const objectNames = Object.keys(objectTypes) as ObjectName[];
 
 export interface TensorDescription {
   shape: number[];
@@ -162,7 +180,23 @@ class Maker {
     return Array.from({ length: Math.floor(this.random() * (most + 1)) }, item);
   }
 
+  /** A value of another type than the one that is asked for. */
+  wrong(): Described {
+    return this.pick<() => Described>([
+      () => null,
+      () => this.tensor(),
+      () => [this.tensor(), null],
+      () => [this.integer(), this.float()],
+      () => [[1, 2], ['x']],
+      () => this.integer(),
+      () => this.value('str'),
+      () => this.value('Generator'),
+      () => ({ object: this.pick(objectNames) }),
+    ])();
+  }
+
   value(type: string): Described {
+    if (this.chance(0.02)) return this.wrong();
     if (type.endsWith('?')) return this.chance(0.35) ? null : this.value(type.slice(0, -1));
     const list = /^(.*)\[(\d*)\]$/.exec(type);
     if (list) {
@@ -188,7 +222,7 @@ class Maker {
             ? this.integer()
             : this.float();
       case 'str':
-        return this.pick([
+        return this.pick<Described>([
           '',
           'mean',
           'none',
@@ -201,7 +235,7 @@ class Maker {
           'tanh',
           'floor',
           'x',
-          'a'.repeat(5000),
+          { letters: 5000 },
         ]);
       case 'ScalarType':
         return this.pick([
@@ -224,8 +258,11 @@ class Maker {
         return this.pick(['contiguous_format', 'preserve_format', 'channels_last', 'channels_last_3d']);
       case 'Generator':
         return { generator: 7 };
-      default:
-        return this.pick<Described>([null, 1, 'x', []]);
+      default: {
+        const right = objectNames.find((name) => type.endsWith(objectTypes[name]));
+        if (right !== undefined && this.chance(0.8)) return { object: right };
+        return this.chance(0.5) ? { object: this.pick(objectNames) } : this.pick<Described>([null, 1, 'x', []]);
+      }
     }
   }
 }
@@ -249,13 +286,43 @@ export function makeCall(schema: Schema, seed: number, number: number): Call {
     if (argument.keywordOnly) keyword[argument.name] = value;
     else positional.push(value);
   }
-  const { namespace, name, overload } = schema;
-  return { operator: `${namespace}::${name}.${overload === '' ? 'default' : overload}`, positional, keyword };
+  return { operator: operatorOf(schema), positional, keyword };
 }
 
-/** The schemas that are tried: those of the operators that need no process group and no other LibTorch object's thread. */
-export function triedSchemas(texts: readonly string[]): Schema[] {
+/** The schemas that are tried: those of the operators that need no process group, whose names fit the regular expression. */
+export function triedSchemas(texts: readonly string[], only = ''): Schema[] {
+  const pattern = new RegExp(only);
   return texts
     .filter((text) => !text.includes('(...)') && !/^(c10d|_c10d|symm_mem|_dtensor)/.test(text))
-    .map(parseSchema);
+    .map(parseSchema)
+    .filter((schema) => pattern.test(operatorOf(schema)));
+}
+
+/** `aten::add.Tensor`; a plain overload is called `default`. */
+export function operatorOf({ namespace, name, overload }: Schema): string {
+  return `${namespace}::${name}.${overload === '' ? 'default' : overload}`;
+}
+
+function valueText(value: Described): string {
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(valueText).join(', ')}]`;
+  if ('bigint' in value) return `${value.bigint}n`;
+  if ('number' in value) return value.number;
+  if ('complex' in value) return `{ re: ${String(value.complex[0])}, im: ${String(value.complex[1])} }`;
+  if ('generator' in value) return 'new Generator()';
+  if ('letters' in value) return `'a'.repeat(${String(value.letters)})`;
+  if ('object' in value) return value.object;
+  const { shape, dtype, fill, form } = value.tensor;
+  const words = [dtype, `[${shape.join(', ')}]`];
+  if (form !== 'plain') words.unshift(form);
+  if (fill !== 'counting' && fill !== 'normal') words.push(fill);
+  return `tensor(${words.join(' ')})`;
+}
+
+/** A call as one line to read: `ops.aten.add.Tensor(tensor(float32 [2, 3]), 1, { alpha: 2 })`. */
+export function callText({ operator, positional, keyword }: Call): string {
+  const args = positional.map(valueText);
+  const names = Object.entries(keyword).map(([name, value]) => `${name}: ${valueText(value)}`);
+  if (names.length > 0) args.push(`{ ${names.join(', ')} }`);
+  return `ops.${operator.replace('::', '.')}(${args.join(', ')})`;
 }

@@ -1,10 +1,10 @@
 /**
- * Makes random calls and says which before each: a line `<schema> <call> <JSON>` on the standard output. Nothing is buffered, so the
- * last line is the call that a crash belongs to.
- *
- *     child.ts <seed> <calls a schema> <first schema> <first call> [one]
+ * Makes calls and says which before each: a line `<schema> <call> <JSON>` on the standard output. Nothing is buffered, so the last
+ * line is the call that a crash belongs to. It says `ready` when it has started and waits for its task, a line of JSON on the
+ * standard input: so a process that takes over after a crash has started before.
  */
 import { writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import {
   Generator,
   KontrastError,
@@ -16,7 +16,12 @@ import {
   type DType,
   type Tensor,
 } from '../../src';
-import { makeCall, triedSchemas, type Call, type Described, type TensorDescription } from './calls';
+import { native } from '../../src/torch/native';
+import { TorchObject } from '../../src/torch/object-handle';
+import { makeCall, triedSchemas, type Call, type Described, type ObjectName, type TensorDescription } from './calls';
+
+/** What a process is to do: random calls from a place on, or one given call. */
+export type Task = { seed: number; calls: number; only: string; schema: number; call: number } | { made: Call };
 
 function fillOf({ shape, dtype, fill }: TensorDescription): Tensor {
   const count = shape.reduce((a, b) => a * b, 1);
@@ -61,6 +66,49 @@ function tensorOf(description: TensorDescription): Tensor {
   }
 }
 
+type AnyFunction = (...args: unknown[]) => unknown;
+
+const objects: Record<ObjectName, () => unknown> = {
+  linear: () => quantized('linear_prepack', [quantizedOnes([4, 3]), null]),
+  conv2d: () => quantized('conv2d_prepack', [quantizedOnes([2, 3, 1, 1]), null, [1, 1], [0, 0], [1, 1], 1]),
+  conv3d: () => quantized('conv3d_prepack', [quantizedOnes([2, 3, 1, 1, 1]), null, [1, 1, 1], [0, 0, 0], [1, 1, 1], 1]),
+  embedding: () =>
+    quantized('embedding_bag_prepack', [
+      torch.quantizePerChannel(torch.ones([4, 8]), torch.ones([4]), torch.zeros([4]), 0, 'quint8'),
+    ]),
+  cell: () =>
+    quantized('make_quantized_cell_params_dynamic', [
+      quantized('linear_prepack', [quantizedOnes([4, 3]), null]),
+      quantized('linear_prepack', [quantizedOnes([4, 1]), null]),
+      torch.zeros([4]),
+      torch.zeros([4]),
+      false,
+    ]),
+  sparseLinear: () => (ops.sparse as Operators).qlinear_prepack!(quantizedOnes([4, 4]), null, 1, 4),
+  preparedConv: () =>
+    (ops.mkldnn_prepacked as Operators).conv2d_prepack!(
+      torch.ones([2, 3, 1, 1]),
+      null,
+      [1, 1],
+      [0, 0],
+      [1, 1],
+      1,
+      [1, 3, 4, 4],
+      'none',
+    ),
+  storage: () => new TorchObject(native.storageOf(torch.ones([4]).handle)),
+};
+
+type Operators = Record<string, AnyFunction | undefined>;
+
+function quantized(name: string, args: unknown[]): unknown {
+  return (ops.quantized as Operators)[name]!(...args);
+}
+
+function quantizedOnes(shape: number[]): Tensor {
+  return torch.quantizePerTensor(torch.ones(shape), 0.1, 0, 'qint8');
+}
+
 function valueOf(described: Described): unknown {
   if (described === null || typeof described !== 'object') return described;
   if (Array.isArray(described)) return described.map(valueOf);
@@ -68,8 +116,9 @@ function valueOf(described: Described): unknown {
   if ('number' in described) return Number(described.number);
   if ('complex' in described) return { re: described.complex[0], im: described.complex[1] };
   if ('generator' in described) return new Generator({ seed: described.generator });
+  if ('letters' in described) return 'a'.repeat(described.letters);
   try {
-    return tensorOf(described.tensor);
+    return 'object' in described ? objects[described.object]() : tensorOf(described.tensor);
   } catch (error) {
     // LibTorch has no such tensor (complex and quantized, say).
     if (error instanceof KontrastError) return torch.ones([2, 2]);
@@ -77,35 +126,47 @@ function valueOf(described: Described): unknown {
   }
 }
 
-function run(call: Call): void {
+/** Makes a call; gives the error that refused it, or an empty text. */
+function run(call: Call): string {
   const [namespace, rest] = call.operator.split('::') as [string, string];
   const [name, overload] = rest.split('.') as [string, string];
-  scope(() => {
+  return scope(() => {
     const positional = call.positional.map(valueOf);
     const keyword = Object.fromEntries(Object.entries(call.keyword).map(([key, value]) => [key, valueOf(value)]));
     try {
       const result = ops[namespace]![name]![overload]!(...positional, keyword);
       // What comes back must be sound, too.
       for (const item of [result].flat() as unknown[]) if (item instanceof Object && 'numel' in item) String(item);
+      return '';
     } catch (error) {
       if (!(error instanceof KontrastError)) throw error;
+      return `${error.name} ${error.code} ${error.message.split('\n')[0]!}`;
     }
   });
 }
 
-const [seed, calls, firstSchema, firstCall] = process.argv.slice(2, 6).map(Number) as [number, number, number, number];
-const onlyOne = process.argv[6] === 'one';
 process.removeAllListeners('warning');
 process.on('warning', () => undefined);
 setThreads(1);
-const schemas = triedSchemas(operatorSchemas());
-for (let i = firstSchema; i < schemas.length; i++) {
-  for (let k = i === firstSchema ? firstCall : 0; k < calls; k++) {
-    const call = makeCall(schemas[i]!, seed, k);
-    writeSync(1, `${String(i)} ${String(k)} ${JSON.stringify(call)}\n`);
-    run(call);
-    if (onlyOne) process.exit(0);
+
+function work(task: Task): void {
+  if ('made' in task) {
+    writeSync(1, `0 0 ${JSON.stringify(task.made)}\n`);
+    writeSync(1, `result ${run(task.made)}\n`);
+    return;
+  }
+  const schemas = triedSchemas(operatorSchemas(), task.only);
+  for (let i = task.schema; i < schemas.length; i++) {
+    for (let k = i === task.schema ? task.call : 0; k < task.calls; k++) {
+      const call = makeCall(schemas[i]!, task.seed, k);
+      writeSync(1, `${String(i)} ${String(k)} ${JSON.stringify(call)}\n`);
+      run(call);
+    }
   }
 }
-writeSync(1, 'done\n');
-process.exit(0);
+
+writeSync(1, 'ready\n');
+createInterface({ input: process.stdin }).once('line', (line) => {
+  work(JSON.parse(line) as Task);
+  process.exit(0);
+});
