@@ -211,19 +211,27 @@ function itemName(item: unknown): string {
 
 /** As {@link fillPool}, for integers or tensors alone, which most lists are; undefined where there is anything else. */
 function fillPlainly(offset: number, list: readonly unknown[]): Kind | undefined {
+  return typeof list[0] === 'number' ? fillIntegers(offset, list) : fillTensors(offset, list);
+}
+
+function fillIntegers(offset: number, list: readonly unknown[]): Kind | undefined {
   const items = pool.values;
-  const isNumeric = typeof list[0] === 'number';
   for (let i = 0; i < list.length; i++) {
     const item: unknown = list[i];
-    if (isNumeric) {
-      if (!Number.isSafeInteger(item)) return undefined;
-      items[offset + i] = item as number;
-    } else {
-      if (!(item instanceof TensorHandle) || item.handle === 0) return undefined;
-      items[offset + i] = item.handle;
-    }
+    if (!Number.isSafeInteger(item)) return undefined;
+    items[offset + i] = item as number;
   }
-  return isNumeric ? Kind.IntegerList : Kind.TensorList;
+  return Kind.IntegerList;
+}
+
+function fillTensors(offset: number, list: readonly unknown[]): Kind | undefined {
+  const items = pool.values;
+  for (let i = 0; i < list.length; i++) {
+    const item: unknown = list[i];
+    if (!(item instanceof TensorHandle) || item.handle === 0) return undefined;
+    items[offset + i] = item.handle;
+  }
+  return Kind.TensorList;
 }
 
 /** Writes the items of a list into the pool and says what they are; `Kind.Object` where the pool cannot hold them. */
@@ -354,7 +362,10 @@ function putCall(self: TensorHandle | undefined, given: ArrayLike<unknown>): num
   if (last + entry >= kinds.length) throw new InvalidArgumentError('too many arguments');
   for (let i = 0; i <= last; i++) {
     const argument = given[i];
-    if (argument instanceof TensorHandle) put(entry++, Kind.Tensor, argument.handle);
+    if (typeof argument === 'number') {
+      kinds[entry] = Number.isSafeInteger(argument) ? Kind.Integer : Kind.Number;
+      values[entry++] = argument;
+    } else if (argument instanceof TensorHandle) put(entry++, Kind.Tensor, argument.handle);
     else if (i === last && isOptions(argument)) {
       entry = putOptions(entry, argument);
       wantsGrad = argument.requiresGrad === true;

@@ -16,16 +16,17 @@ export class Slice {
     readonly end: number | null,
     readonly step: number,
   ) {
-    for (const bound of [start, end]) {
-      if (bound !== null && !Number.isSafeInteger(bound)) {
-        throw indexError(`a slice starts and ends at whole numbers or null, not at ${inspect(bound)}`);
-      }
-    }
+    if (start !== null && !Number.isSafeInteger(start)) throw boundError(start);
+    if (end !== null && !Number.isSafeInteger(end)) throw boundError(end);
     if (!Number.isSafeInteger(step) || step < 1) {
       const hint = step < 0 ? ': LibTorch has no views that go backwards, so flip() the tensor first' : '';
       throw indexError(`the step of a slice is a whole number from 1, not ${inspect(step)}${hint}`);
     }
   }
+}
+
+function boundError(bound: unknown): TorchIndexError {
+  return indexError(`a slice starts and ends at whole numbers or null, not at ${inspect(bound)}`);
 }
 
 /**

@@ -46,19 +46,22 @@ export class Scope {
     if (!this.open) return;
     this.open = false;
     if (current === this) current = openAncestor(this.before);
+    const { tensors } = this;
+    const handles = pool.values;
     let count = 0;
-    for (const tensor of this.tensors) {
+    for (let i = 0; i < tensors.length; i++) {
+      const tensor = tensors[i]!;
       if (tensor.owner !== this || tensor.handle === 0) continue;
-      if (count === pool.values.length) {
+      if (count === handles.length) {
         native.releaseMany(count);
         count = 0;
       }
-      pool.values[count++] = tensor.handle;
+      handles[count++] = tensor.handle;
       tensor.handle = 0;
       tensor.owner = null;
     }
     if (count > 0) native.releaseMany(count);
-    this.tensors.length = 0;
+    tensors.length = 0;
   }
 
   [Symbol.dispose](): void {
