@@ -1,6 +1,7 @@
 // kontrast::pair_statistics: the statistics as an operator of LibTorch's, with their gradients.
 #include "operator.h"
 
+#include "blocks.h"
 #include "statistics.h"
 
 #include <ATen/core/grad_mode.h>
@@ -19,12 +20,13 @@ using MaybeTensor = std::optional<at::Tensor>;
 constexpr const char* kSchema =
     "pair_statistics(Tensor rows, Tensor columns, Tensor? bias, float margin, Tensor? row_labels, Tensor? column_labels, "
     "Tensor? row_ids, Tensor? column_ids, Tensor? row_guides, Tensor? column_guides, Tensor? guide_limits, "
-    "Tensor? column_weights, int[] kinds, int[] axes, int[] sets, float[] powers, bool[] weighted, Tensor?[] offsets) "
-    "-> Tensor[]";
+    "Tensor? column_weights, int[] kinds, int[] axes, int[] sets, float[] powers, bool[] weighted, Tensor?[] offsets, "
+    "bool by_blocks=False) -> Tensor[]";
 
 // What does not take part in gradients.
 struct Setting : torch::CustomClassHolder {
-  Problem problem;  // without rows, columns, bias and offsets
+  Problem problem;        // without rows, columns, bias and offsets
+  bool byBlocks = false;  // by LibTorch's operators, as on every device but the CPU
 };
 
 void checkMatrix(const at::Tensor& tensor, const char* name) {
@@ -78,8 +80,10 @@ Problem complete(const Setting& setting, const at::Tensor& rows, const at::Tenso
                  at::TensorList offsets) {
   auto problem = setting.problem;
   const auto type = typeOfScores(rows);
-  problem.rows = rows.detach().to(type).contiguous();
-  problem.columns = columns.detach().to(type).contiguous();
+  // Devices multiply short types faster, and sum the products in float.
+  const bool staysShort = setting.byBlocks && rows.scalar_type() == columns.scalar_type();
+  problem.rows = rows.detach().to(staysShort ? rows.scalar_type() : type).contiguous();
+  problem.columns = columns.detach().to(staysShort ? columns.scalar_type() : type).contiguous();
   problem.bias = bias.defined() ? bias.item<double>() : 0;
   for (const auto& offset : offsets) {
     const bool isAbsent = !offset.defined() || offset.numel() == 0;
@@ -95,7 +99,7 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
   static Variables forward(Context* context, const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& bias,
                            at::TensorList offsets, const c10::intrusive_ptr<Setting>& setting) {
     const auto problem = complete(*setting, rows, columns, bias, offsets);
-    auto statistics = computeStatistics(problem);
+    auto statistics = setting->byBlocks ? computeStatisticsByBlocks(problem) : computeStatistics(problem);
     Variables saved{rows, columns, bias};
     saved.insert(saved.end(), offsets.begin(), offsets.end());
     saved.insert(saved.end(), statistics.begin(), statistics.end());
@@ -125,9 +129,10 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
     const auto problem = complete(*setting, rows, columns, bias, offsets);
     std::vector<at::Tensor> slopes;
     for (const auto& gradient : gradients)
-      slopes.push_back(gradient.defined() ? gradient.to(problem.rows.scalar_type()).contiguous() : at::Tensor());
+      slopes.push_back(gradient.defined() ? gradient.to(typeOfScores(rows)).contiguous() : at::Tensor());
     const std::vector<at::Tensor> statistics(saved.begin() + 3 + static_cast<std::ptrdiff_t>(count), saved.end());
-    const auto found = differentiate(problem, statistics, slopes, context->needs_input_grad(0), context->needs_input_grad(1));
+    const auto compute = setting->byBlocks ? differentiateByBlocks : differentiate;
+    const auto found = compute(problem, statistics, slopes, context->needs_input_grad(0), context->needs_input_grad(1));
     Variables results{found.rows.defined() ? found.rows.to(rows.scalar_type()) : at::Tensor(),
                       found.columns.defined() ? found.columns.to(columns.scalar_type()) : at::Tensor(),
                       bias.requires_grad() ? at::scalar_tensor(found.bias, bias.options().requires_grad(false)).reshape(bias.sizes())
@@ -166,11 +171,10 @@ std::vector<at::Tensor> pairStatistics(const at::Tensor& rows, const at::Tensor&
                                        const MaybeTensor& columnGuides, const MaybeTensor& guideLimits,
                                        const MaybeTensor& columnWeights, at::IntArrayRef kinds, at::IntArrayRef axes,
                                        at::IntArrayRef sets, at::ArrayRef<double> powers, const c10::List<bool>& weighted,
-                                       const c10::List<std::optional<at::Tensor>>& offsets) {
+                                       const c10::List<std::optional<at::Tensor>>& offsets, bool byBlocks) {
   checkMatrix(rows, "rows");
   checkMatrix(columns, "columns");
   checkDevice(columns, rows, "columns");
-  TORCH_CHECK_NOT_IMPLEMENTED(rows.is_cpu(), "pair_statistics runs on the CPU, not on ", rows.device());
   TORCH_CHECK_VALUE(rows.size(1) == columns.size(1), "rows and columns must be of one dimension, not ", rows.size(1), " and ",
                     columns.size(1));
   TORCH_CHECK_VALUE(rows.numel() > 0 && columns.numel() > 0, "there are no embeddings: ", rows.sizes(), " and ",
@@ -186,6 +190,7 @@ std::vector<at::Tensor> pairStatistics(const at::Tensor& rows, const at::Tensor&
   const auto n = rows.size(0);
   const auto m = columns.size(0);
   auto setting = c10::make_intrusive<Setting>();
+  setting->byBlocks = byBlocks || !rows.is_cpu();
   auto& problem = setting->problem;
   problem.margin = margin;
   problem.rowLabels = integersOf(rowLabels, rows, "row_labels", n);

@@ -15,6 +15,8 @@ export interface ExecutionChoice {
 
 /** From so many pairs on the tiled form is the quicker one on the CPU: see bench/results of `bench contrast`. */
 const TILED_FROM = 1 << 16;
+/** On other devices a tile is a block of this size, so that there is nothing to win before. */
+const TILED_FROM_ON_DEVICES = 1 << 24;
 /** Matrices as large as the scores that the dense form holds at its peak: scores, mask, exponentials, gradients. */
 const DENSE_MATRICES = 5;
 /** What tiles and the partial sums of columns take, about, whatever the size. */
@@ -36,14 +38,12 @@ export function chooseExecution(problem: {
   const tiledBytes = TILED_FIXED + 2 * (rows + columns) * dimension * bytes;
   const sizes = { denseBytes, tiledBytes };
   if (wanted !== 'auto') return { execution: wanted, reason: 'it was asked for', ...sizes };
-  if (device !== 'cpu') {
-    return { execution: 'dense', reason: `on ${device} there is no tiled form yet`, ...sizes };
-  }
-  return pairs < TILED_FROM
-    ? { execution: 'dense', reason: `${pairs} pairs are fewer than ${TILED_FROM}: the dense form is quicker`, ...sizes }
+  const from = device === 'cpu' ? TILED_FROM : TILED_FROM_ON_DEVICES;
+  return pairs < from
+    ? { execution: 'dense', reason: `${pairs} pairs are fewer than ${from}: the dense form is quicker`, ...sizes }
     : {
         execution: 'tiled',
-        reason: `${pairs} pairs are ${TILED_FROM} or more: the tiled form is quicker, and smaller`,
+        reason: `${pairs} pairs are ${from} or more: the tiled form is quicker, and smaller`,
         ...sizes,
       };
 }

@@ -75,7 +75,8 @@ export function pairStatistics(pairs: Pairs, wanted: readonly Statistic[], execu
   return execution === 'tiled' ? tiledStatistics(pairs, wanted) : denseStatistics(pairs, wanted);
 }
 
-function tiledStatistics(pairs: Pairs, wanted: readonly Statistic[]): Tensor[] {
+/** @internal `byBlocks`: by LibTorch's own operators, as on every device but the CPU. */
+export function tiledStatistics(pairs: Pairs, wanted: readonly Statistic[], byBlocks = false): Tensor[] {
   const results = ops.kontrast!.pair_statistics!(
     pairs.rows,
     pairs.columns,
@@ -95,6 +96,7 @@ function tiledStatistics(pairs: Pairs, wanted: readonly Statistic[]): Tensor[] {
     wanted.map(({ power }) => power ?? 1),
     wanted.map(({ weighted }) => weighted ?? false),
     wanted.map(({ offset }) => offset ?? null),
+    byBlocks,
   );
   return results as Tensor[];
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { pairStatistics, type Pairs, type Statistic } from '../../src/contrast';
+import { tiledStatistics } from '../../src/contrast/statistics';
 import {
   getThreads,
   grad,
@@ -108,8 +109,17 @@ function sumOf(values: readonly Tensor[], wanted: readonly Statistic[], weights:
   return terms.reduce((a, b) => a.add(b));
 }
 
+type Compute = (pairs: Pairs, wanted: readonly Statistic[]) => Tensor[];
+
+/** `blocks` is the tiled form as other devices than the CPU have it. */
+const executions: Record<'dense' | 'tiled' | 'blocks', Compute> = {
+  dense: (pairs, wanted) => pairStatistics(pairs, wanted, 'dense'),
+  tiled: (pairs, wanted) => pairStatistics(pairs, wanted, 'tiled'),
+  blocks: (pairs, wanted) => tiledStatistics(pairs, wanted, true),
+};
+
 describe('pairStatistics', () => {
-  for (const execution of ['dense', 'tiled'] as const) {
+  for (const [execution, compute] of Object.entries(executions)) {
     it(`gives what a loop gives: ${execution}`, () => {
       scope(() => {
         for (const [n, m, d] of [
@@ -124,7 +134,7 @@ describe('pairStatistics', () => {
             { rows: pairs.rows, columns: pairs.columns, columnWeights: pairs.columnWeights! },
           ]) {
             const wanted = everything(offset);
-            pairStatistics(given, wanted, execution).forEach((value, i) => {
+            compute(given, wanted).forEach((value, i) => {
               const expected = torch.tensor(byLoop(given, wanted[i]!), { dtype: 'float64' });
               assertClose(value.detach(), expected, { atol: 1e-12, rtol: 1e-12 }, JSON.stringify(wanted[i]!.kind));
             });
@@ -140,11 +150,7 @@ describe('pairStatistics', () => {
         gradcheck(
           (rows, columns, bias, moved) => {
             const wanted = everything(moved);
-            return sumOf(
-              pairStatistics({ ...pairs, rows: rows!, columns: columns!, bias: bias! }, wanted, execution),
-              wanted,
-              weights,
-            );
+            return sumOf(compute({ ...pairs, rows: rows!, columns: columns!, bias: bias! }, wanted), wanted, weights);
           },
           [pairs.rows, pairs.columns, pairs.bias!, offset],
         );
@@ -157,7 +163,7 @@ describe('pairStatistics', () => {
     ['float32', 2e-5],
     ['bfloat16', 2e-2],
   ] as const) {
-    it(`agrees between dense and tiled for odd sizes, values and gradients: ${dtype}`, () => {
+    it(`agrees between all executions for odd sizes, values and gradients: ${dtype}`, () => {
       scope(() => {
         // Around a tile's edges, several parts of rows, and more columns than one section holds.
         for (const [n, m, d] of [
@@ -165,6 +171,7 @@ describe('pairStatistics', () => {
           [129, 257, 3],
           [127, 1, 64],
           [513, 255, 17],
+          // Two blocks of columns as well.
           ...(dtype === 'float64' ? [] : [[40, 5000, 110] as const]),
         ] as const) {
           const { offset, ...pairs } = problem(n, m, d, dtype);
@@ -172,21 +179,19 @@ describe('pairStatistics', () => {
           const wide: DType = dtype === 'float64' ? 'float64' : 'float32';
           const wanted = everything(offset.to({ dtype: wide }));
           const weights = wanted.map(({ axis }) => random([axis === 'columns' ? m : n], wide).div(Math.sqrt(n * m)));
-          const run = (execution: 'dense' | 'tiled'): Tensor[] => {
-            const values = pairStatistics({ ...pairs, rows: pairs.rows.mul(scale) }, wanted, execution);
+          const run = (compute: Compute): Tensor[] => {
+            const values = compute({ ...pairs, rows: pairs.rows.mul(scale) }, wanted);
             const slopes = grad(sumOf(values, wanted, weights), [pairs.rows, pairs.columns, pairs.bias!, offset]);
             return [...values.map((value) => value.detach()), ...slopes.map((slope) => slope!)];
           };
-          const [dense, tiled] = [run('dense'), run('tiled')];
-          dense.forEach((expected, i) => {
-            const most = torch.where(expected.isinf(), expected.newZeros([]), expected).abs().max().itemSync();
-            assertClose(
-              tiled[i]!,
-              expected,
-              { atol: tolerance * (1 + most), rtol: tolerance },
-              `${n}×${m}, ${String(i)}`,
-            );
-          });
+          const [dense, ...others] = Object.values(executions).map(run);
+          for (const other of others) {
+            dense!.forEach((expected, i) => {
+              const most = torch.where(expected.isinf(), expected.newZeros([]), expected).abs().max().itemSync();
+              const within = { atol: tolerance * (1 + most), rtol: tolerance };
+              assertClose(other[i]!, expected, within, `${n}×${m}, ${String(i)}`);
+            });
+          }
         }
       });
     });
