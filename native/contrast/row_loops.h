@@ -33,6 +33,12 @@ void excludeAbove(PairClass* classes, const double* guides, double limit, size_t
   void maximumInto(T* maxima, const T* x, size_t count);                                                                   \
   /* sums[j] += exp(x[j] - shifts[j]) */                                                                                   \
   void exponentialsInto(T* sums, const T* x, const T* shifts, size_t count);                                               \
+  /* exponentials[j] = exp(x[j] - shift); gives their sum */                                                               \
+  T exponentialsOf(T* exponentials, const T* x, T shift, size_t count);                                                    \
+  /* sums[j] += factor * x[j] */                                                                                           \
+  void addScaled(T* sums, const T* x, T factor, size_t count);                                                             \
+  /* Adds sums of terms taken less `common`, of which the greatest are `most`, to sums of terms taken less `greatest` */    \
+  void combine(T* sums, T* greatest, const T* added, T common, const T* most, size_t count);                               \
   /* sums[j] *= exp(before[j] - after[j]) */                                                                               \
   void rescale(T* sums, const T* before, const T* after, size_t count);                                                    \
   /* Over pairs of the set, with y = power * (scores[j] - offset): sums of the scores, of their squares, of softplus(y),    \
@@ -51,6 +57,8 @@ void excludeAbove(PairClass* classes, const double* guides, double limit, size_t
   /* Slopes of these by the score, times what the statistic's own gradient is, added to g */                               \
   void addExponentials(T* g, const T* x, T shift, T factor, size_t count);                                                 \
   void addColumnExponentials(T* g, const T* x, const T* shifts, const T* factors, size_t count);                           \
+  /* g[j] += exp(x[j] - shift) * (factor + scale * factors[j]) */                                                          \
+  void addSharedExponentials(T* g, const T* x, T shift, T factor, T scale, const T* factors, size_t count);                \
   void addConstant(T* g, const PairClass* classes, PairClass set, T factor, size_t count);                                 \
   void addColumnConstants(T* g, const PairClass* classes, PairClass set, const T* factors, size_t count);                  \
   void addScores(T* g, const T* scores, const PairClass* classes, PairClass set, T factor, size_t count);                  \
@@ -63,8 +71,7 @@ void excludeAbove(PairClass* classes, const double* guides, double limit, size_t
                          size_t count);                                                                                    \
   void addColumnSteps(T* g, const T* scores, const PairClass* classes, PairClass set, T power, const T* factors,           \
                       size_t count);                                                                                       \
-  T sumOf(const T* x, size_t count);                                                                                       \
-  void transpose(T* to, const T* from, size_t rows, size_t columns, size_t stride);
+  T sumOf(const T* x, size_t count);
 
 KONTRAST_ROW_LOOPS(float)
 KONTRAST_ROW_LOOPS(double)

@@ -12,6 +12,8 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <optional>
+#include <utility>
 
 namespace kontrast::contrast {
 
@@ -67,6 +69,12 @@ struct Group {
   std::vector<size_t> members;
 };
 
+template <typename T>
+constexpr T kNever = -std::numeric_limits<T>::infinity();
+// Exponentials of differences up to this are far from what a T cannot hold.
+template <typename T>
+constexpr T kNear = 40;
+
 bool usesSelection(const Statistic& statistic) {
   return statistic.kind == Kind::LogSumExp || statistic.kind == Kind::Maximum;
 }
@@ -89,6 +97,16 @@ std::vector<Group> groupsOf(const std::vector<Statistic>& statistics) {
   return groups;
 }
 
+// The logarithms of sums by rows and by columns of a group that has both.
+std::optional<std::pair<size_t, size_t>> sharedMembers(const Group& group, const std::vector<Statistic>& statistics) {
+  std::optional<size_t> byRow, byColumn;
+  for (const size_t s : group.members) {
+    if (statistics[s].kind == Kind::LogSumExp) (statistics[s].axis == Axis::Rows ? byRow : byColumn) = s;
+  }
+  if (!byRow || !byColumn) return std::nullopt;
+  return std::pair(*byRow, *byColumn);
+}
+
 // One tile: its place, its scores, and the class of each pair.
 template <typename T>
 struct Tile {
@@ -109,7 +127,7 @@ template <typename T>
 class Sweep {
  public:
   struct Workspace {
-    std::vector<T> scores, guides, selected, slopes, transposed;
+    std::vector<T> scores, guides, selected, exponentials, slopes;
     std::vector<PairClass> classes;
   };
 
@@ -245,12 +263,12 @@ struct Accumulator {
 
   void resize(size_t count, bool keepsGreatest) {
     value.assign(count, T(0));
-    greatest.assign(keepsGreatest ? count : 0, -std::numeric_limits<T>::infinity());
+    greatest.assign(keepsGreatest ? count : 0, kNever<T>);
   }
 
   // Adds a sum whose terms were taken less `most`.
   void add(size_t i, T most, T sum) {
-    if (most == -std::numeric_limits<T>::infinity()) return;
+    if (most == kNever<T>) return;
     if (most > greatest[i]) {
       value[i] *= std::exp(greatest[i] - most);
       greatest[i] = most;
@@ -302,14 +320,49 @@ class Forward {
                 std::vector<Accumulator<T>>& columns) {
     if (tile.isPlain && (group.set & kNegative) == 0) return;
     const auto* selected = sweep_.select(tile, group, workspace);
-    const auto width = tile.width();
+    const auto shared = sharedMembers(group, problem_.statistics);
+    const bool isShared = shared && addShared(*shared, columns, selected, tile, workspace);
     for (const size_t s : group.members) {
+      if (isShared && (s == shared->first || s == shared->second)) continue;
       const auto& statistic = problem_.statistics[s];
       if (statistic.axis == Axis::Rows)
         addRows(statistic, byRow_[s], selected, tile);
       else
-        addColumns(statistic, columns[s], selected, tile, width);
+        addColumns(statistic, columns[s], selected, tile, tile.width());
     }
+  }
+
+  // Logarithms of sums by rows and by columns from the same exponentials, taken less each row's own greatest score of the
+  // tile. Gives false, and does nothing, where a column has none near the greatest: its exponentials might vanish.
+  bool addShared(const std::pair<size_t, size_t>& members, std::vector<Accumulator<T>>& columns, const T* selected,
+                 const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) {
+    const auto width = tile.width();
+    const auto height = static_cast<size_t>(tile.rows.size());
+    std::array<T, kMostTileRows> rowMost{};
+    std::array<T, kTileColumns> columnMost;
+    std::fill_n(columnMost.begin(), width, kNever<T>);
+    for (size_t i = 0; i < height; i++) {
+      rowMost[i] = maximum(selected + i * width, width);
+      maximumInto(columnMost.data(), selected + i * width, width);
+    }
+    const T common = *std::max_element(rowMost.begin(), rowMost.begin() + static_cast<std::ptrdiff_t>(height));
+    if (common == kNever<T>) return true;
+    for (size_t j = 0; j < width; j++) {
+      if (columnMost[j] != kNever<T> && columnMost[j] < common - kNear<T>) return false;
+    }
+    auto& byRow = byRow_[members.first];
+    auto& byColumn = columns[members.second];
+    std::array<T, kTileColumns> sums{};
+    workspace.exponentials.resize(width);
+    for (size_t i = 0; i < height; i++) {
+      if (rowMost[i] == kNever<T>) continue;
+      const T sum = exponentialsOf(workspace.exponentials.data(), selected + i * width, rowMost[i], width);
+      byRow.add(static_cast<size_t>(tile.rows.begin) + i, rowMost[i], sum);
+      addScaled(sums.data(), workspace.exponentials.data(), std::exp(rowMost[i] - common), width);
+    }
+    const auto place = static_cast<size_t>(tile.columns.begin % sweep_.sectionColumns());
+    combine(byColumn.value.data() + place, byColumn.greatest.data() + place, sums.data(), common, columnMost.data(), width);
+    return true;
   }
 
   static void addRows(const Statistic& statistic, Accumulator<T>& accumulator, const T* selected, const Tile<T>& tile) {
@@ -319,7 +372,7 @@ class Forward {
       const auto place = static_cast<size_t>(tile.rows.begin + i);
       if (statistic.kind == Kind::Maximum) {
         accumulator.greatest[place] = std::max(accumulator.greatest[place], most);
-      } else if (most != -std::numeric_limits<T>::infinity()) {
+      } else if (most != kNever<T>) {
         // Less the greater of both, so that what is small is added as it is.
         const T shift = std::max(most, accumulator.greatest[place]);
         accumulator.add(place, shift, sumOfExponentials(row, shift, tile.width()));
@@ -459,6 +512,10 @@ class Backward {
     if (needsColumns) {
       for (auto& part : columns) part.assign(static_cast<size_t>(sweep_.sectionColumns() * depth), T(0));
     }
+    // Columns' gradients are summed as [D, section], so that no tile of slopes has to be transposed.
+    const auto transposedRows = needsColumns ? problem_.rows.t().contiguous() : at::Tensor();
+    const auto rowCount = problem_.rows.size(0);
+    const auto sectionColumns = sweep_.sectionColumns();
     std::vector<double> biases(parts, 0.0);
     sweep_.run(
         [&](int64_t part, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) {
@@ -472,12 +529,8 @@ class Backward {
             multiply(height, depth, width, slopes, width, dataOf<T>(problem_.columns) + tile.columns.begin * depth, depth,
                      result.rows.template mutable_data_ptr<T>() + tile.rows.begin * depth, depth, true);
           if (needsColumns) {
-            workspace.transposed.resize(static_cast<size_t>(height * width));
-            transpose(workspace.transposed.data(), slopes, static_cast<size_t>(height), tile.width(), tile.width());
-            const auto place = tile.columns.begin % sweep_.sectionColumns();
-            multiply(width, depth, height, workspace.transposed.data(), height,
-                     dataOf<T>(problem_.rows) + tile.rows.begin * depth, depth,
-                     columns[static_cast<size_t>(part)].data() + place * depth, depth, true);
+            multiply(depth, width, height, dataOf<T>(transposedRows) + tile.rows.begin, rowCount, slopes, width,
+                     columns[static_cast<size_t>(part)].data() + tile.columns.begin % sectionColumns, sectionColumns, true);
           }
         },
         [&](const Range& section) {
@@ -511,7 +564,10 @@ class Backward {
       });
       if (!isUsed) continue;
       const auto* selected = sweep_.select(tile, group, workspace);
+      const auto shared = sharedMembers(group, problem_.statistics);
+      const bool isShared = shared && addSharedSlopes(*shared, selected, tile, workspace);
       for (const size_t s : group.members) {
+        if (isShared && (s == shared->first || s == shared->second)) continue;
         if (slopes_[s] != nullptr && problem_.statistics[s].kind == Kind::LogSumExp)
           addExponentialSlopes(s, selected, tile, workspace);
       }
@@ -522,6 +578,31 @@ class Backward {
       if (tile.isPlain && (statistic.set & kNegative) == 0) continue;
       addSumSlopes(s, tile, workspace, offsets[s]);
     }
+  }
+
+  // Both from the exponentials less the row's logarithm: exp(x - c) = exp(x - r) exp(r - m) exp(m - c) with a middle m. Gives
+  // false, and does nothing, where the logarithms are too far apart for that.
+  bool addSharedSlopes(const std::pair<size_t, size_t>& members, const T* selected, const Tile<T>& tile,
+                       typename Sweep<T>::Workspace& workspace) const {
+    if (slopes_[members.first] == nullptr || slopes_[members.second] == nullptr) return false;
+    const auto width = tile.width();
+    const auto height = static_cast<size_t>(tile.rows.size());
+    const auto* ofRows = values_[members.first] + tile.rows.begin;
+    const auto* ofColumns = values_[members.second] + tile.columns.begin;
+    const auto [leastRow, mostRow] = std::minmax_element(ofRows, ofRows + height);
+    const auto [leastColumn, mostColumn] = std::minmax_element(ofColumns, ofColumns + width);
+    const T least = std::min(*leastRow, *leastColumn);
+    const T most = std::max(*mostRow, *mostColumn);
+    if (least == kNever<T> || most - least > kNear<T>) return false;
+    const T middle = (least + most) / 2;
+    std::array<T, kTileColumns> factors;
+    const auto* slopesOfColumns = scaled_[members.second].data() + tile.columns.begin;
+    for (size_t j = 0; j < width; j++) factors[j] = slopesOfColumns[j] * std::exp(middle - ofColumns[j]);
+    for (size_t i = 0; i < height; i++)
+      addSharedExponentials(workspace.slopes.data() + i * width, selected + i * width, ofRows[i],
+                            scaled_[members.first][static_cast<size_t>(tile.rows.begin) + i], std::exp(ofRows[i] - middle),
+                            factors.data(), width);
+    return true;
   }
 
   void addExponentialSlopes(size_t s, const T* selected, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) const {
@@ -536,7 +617,7 @@ class Backward {
       }
       const auto place = tile.rows.begin + i;
       const T factor = scaled_[s][static_cast<size_t>(place)];
-      if (factor != 0 && values_[s][place] != -std::numeric_limits<T>::infinity())
+      if (factor != 0 && values_[s][place] != kNever<T>)
         addExponentials(slopes, row, values_[s][place], factor, width);
     }
   }
@@ -582,13 +663,17 @@ class Backward {
 
   // Adds the parts' gradients of a section's columns, in the order of the parts, and clears them.
   void merge(std::vector<std::vector<T>>& parts, const Range& section, T* target) const {
-    const auto count = section.size() * sweep_.depth();
-    at::parallel_for(0, count, 1 << 14, [&](int64_t begin, int64_t end) {
-      std::fill(target + begin, target + end, T(0));
+    const auto depth = sweep_.depth();
+    const auto stride = sweep_.sectionColumns();
+    at::parallel_for(0, section.size(), 64, [&](int64_t begin, int64_t end) {
+      std::fill(target + begin * depth, target + end * depth, T(0));
       for (auto& part : parts) {
-        for (int64_t i = begin; i < end; i++) {
-          target[i] += part[static_cast<size_t>(i)];
-          part[static_cast<size_t>(i)] = 0;
+        for (int64_t d = 0; d < depth; d++) {
+          auto* numbers = part.data() + d * stride;
+          for (int64_t j = begin; j < end; j++) {
+            target[j * depth + d] += numbers[j];
+            numbers[j] = 0;
+          }
         }
       }
     });
