@@ -84,6 +84,7 @@ Problem complete(const Setting& setting, const at::Tensor& rows, const at::Tenso
   const bool staysShort = setting.byBlocks && rows.scalar_type() == columns.scalar_type();
   problem.rows = rows.detach().to(staysShort ? rows.scalar_type() : type).contiguous();
   problem.columns = columns.detach().to(staysShort ? columns.scalar_type() : type).contiguous();
+  problem.isShort = rows.scalar_type() == at::kBFloat16 && columns.scalar_type() == at::kBFloat16;
   problem.bias = bias.defined() ? bias.item<double>() : 0;
   for (const auto& offset : offsets) {
     const bool isAbsent = !offset.defined() || offset.numel() == 0;

@@ -1,6 +1,7 @@
 #include "statistics.h"
 
 #include "products.h"
+#include "short_products.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -13,6 +14,7 @@
 #include <functional>
 #include <limits>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 namespace kontrast::contrast {
@@ -128,6 +130,7 @@ class Sweep {
  public:
   struct Workspace {
     std::vector<T> scores, guides, selected, exponentials, slopes;
+    std::vector<Short> shortSlopes;
     std::vector<PairClass> classes;
   };
 
@@ -148,7 +151,31 @@ class Sweep {
     parts_ = std::min<int64_t>(tiles, std::max<int64_t>(kParts, at::get_num_threads()));
     const auto perSection = std::max<int64_t>(1, kPartialNumbers / std::max<int64_t>(depth_, 1) / kTileColumns);
     sectionColumns_ = std::min(perSection * kTileColumns, divideUp(columnCount_, kTileColumns) * kTileColumns);
+    if (isShort()) {
+      shortRows_ = roundedRows(problem.rows);
+      packedTransposedColumns_ = packed(transposedColumns_);
+    }
   }
+
+  // Whether products are taken of bfloat16.
+  bool isShort() const { return std::is_same_v<T, float> && problem_.isShort && hasShortProducts(); }
+
+  // A matrix of floats rounded, with rows of even length.
+  static std::vector<Short> roundedRows(const at::Tensor& matrix) {
+    const auto stride = even(matrix.size(1));
+    std::vector<Short> rounded(static_cast<size_t>(matrix.size(0) * stride));
+    roundRows(rounded.data(), stride, dataOf<float>(matrix), matrix.size(0), matrix.size(1), matrix.size(1));
+    return rounded;
+  }
+
+  // A matrix of floats rounded and packed as a right factor.
+  static std::vector<Short> packed(const at::Tensor& matrix) {
+    std::vector<Short> pairs(static_cast<size_t>(even(matrix.size(0)) * matrix.size(1)));
+    packRounded(pairs.data(), dataOf<float>(matrix), matrix.size(0), matrix.size(1), matrix.size(1));
+    return pairs;
+  }
+
+  static int64_t even(int64_t count) { return count + count % 2; }
 
   int64_t parts() const { return parts_; }
   int64_t sectionColumns() const { return sectionColumns_; }
@@ -202,8 +229,14 @@ class Sweep {
     const auto size = static_cast<size_t>(rows.size() * columns.size());
     workspace.scores.resize(size);
     auto* scores = workspace.scores.data();
-    multiply(rows.size(), columns.size(), depth_, dataOf<T>(problem_.rows) + rows.begin * depth_, depth_,
-             dataOf<T>(transposedColumns_) + columns.begin, columnCount_, scores, columns.size(), false);
+    if (isShort()) {
+      if constexpr (std::is_same_v<T, float>)
+        multiplyShort(rows.size(), columns.size(), even(depth_), shortRows_.data() + rows.begin * even(depth_), even(depth_),
+                      packedTransposedColumns_.data() + 2 * columns.begin, columnCount_, scores, columns.size(), false);
+    } else {
+      multiply(rows.size(), columns.size(), depth_, dataOf<T>(problem_.rows) + rows.begin * depth_, depth_,
+               dataOf<T>(transposedColumns_) + columns.begin, columnCount_, scores, columns.size(), false);
+    }
     const auto rowTile = static_cast<size_t>(rows.begin / tileRows_);
     const auto columnTile = static_cast<size_t>(columns.begin / kTileColumns);
     const bool hasLabels =
@@ -249,6 +282,7 @@ class Sweep {
   const Problem& problem_;
   int64_t rowCount_, columnCount_, depth_, tileRows_;
   at::Tensor transposedColumns_, transposedGuides_;
+  std::vector<Short> shortRows_, packedTransposedColumns_;  // where products are taken of bfloat16
   std::vector<Span> rowLabelSpans_, columnLabelSpans_, rowIdSpans_, columnIdSpans_;
   std::vector<PairClass> allNegative_;
   int64_t parts_, sectionColumns_;
@@ -516,6 +550,9 @@ class Backward {
     const auto transposedRows = needsColumns ? problem_.rows.t().contiguous() : at::Tensor();
     const auto rowCount = problem_.rows.size(0);
     const auto sectionColumns = sweep_.sectionColumns();
+    const bool isShort = sweep_.isShort();
+    const auto packedColumns = isShort && needsRows ? Sweep<T>::packed(problem_.columns) : std::vector<Short>();
+    const auto shortTransposedRows = isShort && needsColumns ? Sweep<T>::roundedRows(transposedRows) : std::vector<Short>();
     std::vector<double> biases(parts, 0.0);
     sweep_.run(
         [&](int64_t part, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) {
@@ -525,12 +562,23 @@ class Backward {
           const auto width = tile.columns.size();
           for (int64_t i = 0; i < height; i++)
             biases[static_cast<size_t>(part)] += sumOf(slopes + i * width, tile.width());
-          if (needsRows)
-            multiply(height, depth, width, slopes, width, dataOf<T>(problem_.columns) + tile.columns.begin * depth, depth,
-                     result.rows.template mutable_data_ptr<T>() + tile.rows.begin * depth, depth, true);
+          if (needsRows) {
+            auto* target = result.rows.template mutable_data_ptr<T>() + tile.rows.begin * depth;
+            if (isShort)
+              multiplyShortSlopes(workspace, slopes, height, width, packedColumns.data() + tile.columns.begin * depth, target,
+                                  depth);
+            else
+              multiply(height, depth, width, slopes, width, dataOf<T>(problem_.columns) + tile.columns.begin * depth, depth,
+                       target, depth, true);
+          }
           if (needsColumns) {
-            multiply(depth, width, height, dataOf<T>(transposedRows) + tile.rows.begin, rowCount, slopes, width,
-                     columns[static_cast<size_t>(part)].data() + tile.columns.begin % sectionColumns, sectionColumns, true);
+            auto* target = columns[static_cast<size_t>(part)].data() + tile.columns.begin % sectionColumns;
+            if (isShort)
+              multiplyByShortSlopes(workspace, slopes, height, width, shortTransposedRows.data() + tile.rows.begin,
+                                    Sweep<T>::even(rowCount), target, sectionColumns);
+            else
+              multiply(depth, width, height, dataOf<T>(transposedRows) + tile.rows.begin, rowCount, slopes, width, target,
+                       sectionColumns, true);
           }
         },
         [&](const Range& section) {
@@ -658,6 +706,28 @@ class Backward {
         moved = addSteps(slopes, scores, classes, set, power, offset, factor, width);
       // Rows belong to one part each, so nobody else writes here.
       if (offsetSlopes.defined()) offsetSlopes.mutable_data_ptr<T>()[place] -= moved;
+    }
+  }
+
+  // target[height][depth] += slopes columns, of bfloat16
+  void multiplyShortSlopes(typename Sweep<T>::Workspace& workspace, const T* slopes, int64_t height, int64_t width,
+                           const Short* packedColumns, T* target, int64_t depth) const {
+    if constexpr (std::is_same_v<T, float>) {
+      const auto stride = Sweep<T>::even(width);
+      workspace.shortSlopes.resize(static_cast<size_t>(height * stride));
+      roundRows(workspace.shortSlopes.data(), stride, slopes, height, width, width);
+      multiplyShort(height, depth, stride, workspace.shortSlopes.data(), stride, packedColumns, depth, target, depth, true);
+    }
+  }
+
+  // target[depth][width] += rows' transpose times slopes, of bfloat16
+  void multiplyByShortSlopes(typename Sweep<T>::Workspace& workspace, const T* slopes, int64_t height, int64_t width,
+                             const Short* transposedRows, int64_t rowStride, T* target, int64_t targetStride) const {
+    if constexpr (std::is_same_v<T, float>) {
+      workspace.shortSlopes.resize(static_cast<size_t>(Sweep<T>::even(height) * width));
+      packRounded(workspace.shortSlopes.data(), slopes, height, width, width);
+      multiplyShort(sweep_.depth(), width, Sweep<T>::even(height), transposedRows, rowStride, workspace.shortSlopes.data(), width,
+                    target, targetStride, true);
     }
   }
 

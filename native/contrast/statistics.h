@@ -36,6 +36,8 @@ struct Statistic {
 struct Problem {
   at::Tensor rows;     // [N, D]
   at::Tensor columns;  // [M, D]
+  // Whether rows and columns were bfloat16, so that products may be taken of it.
+  bool isShort = false;
   double bias = 0;
   double margin = 0;
   at::Tensor rowLabels, columnLabels;  // int64 [N] and [M]

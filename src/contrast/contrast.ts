@@ -77,8 +77,9 @@ interface Prepared {
  *     sᵢⱼ = similarity(anchorᵢ, candidateⱼ) / τ + bias − margin·[j is a positive of i]
  *     lossᵢ = link(the scores of anchor i)
  *
- * Scores are float32 (float64 for float64 anchors), also where autocast would choose a shorter type. Tile by tile, memory grows with the
- * embeddings and not with the number of pairs.
+ * Scores are float32 (float64 for float64 anchors), also where autocast would choose a shorter type; where all embeddings are
+ * bfloat16, products are taken of it and summed in float32. Tile by tile, memory grows with the embeddings and not with the number of
+ * pairs.
  *
  * @returns the loss without dimensions, or [N] with reduction `'none'`
  * @throws InvalidArgumentError naming what does not fit: shapes, dtypes, devices, options that exclude each other
@@ -140,11 +141,14 @@ function prepare(options: ContrastOptions): Prepared {
   ];
   const dtype = tensors.some((x) => x?.dtype === 'float64') ? 'float64' : 'float32';
   const wide = (x: Tensor): Tensor => x.to({ dtype });
+  // Products of bfloat16 are summed in float32: elements are rounded once more, scores never. Squared lengths would lose too much.
+  const isShort = similarity !== 'euclidean' && tensors.every((x) => x === undefined || x.dtype === 'bfloat16');
+  const asFactor = (x: Tensor): Tensor => (isShort ? x.to('bfloat16') : x);
   const rows = scaled(asAnchors(wide(anchors), similarity), temperature);
   const bias = options.bias === undefined ? undefined : wide(options.bias);
   const blocks = listOf(options.candidates).map((one): Pairs => ({
-    rows,
-    columns: asCandidates(wide(one.embeddings), similarity),
+    rows: asFactor(rows),
+    columns: asFactor(asCandidates(wide(one.embeddings), similarity)),
     ...(bias && { bias }),
     ...(options.margin !== undefined && { margin: options.margin }),
     ...(options.labels && one.labels && { rowLabels: options.labels, columnLabels: one.labels }),
