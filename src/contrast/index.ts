@@ -14,3 +14,13 @@ export {
 } from './link';
 export { checkEmbeddings, pairedSimilarity, similarityMatrix, type Similarity } from './similarity';
 export { pairStatistics, type Execution, type Pairs, type PairSet, type Statistic } from './statistics';
+export { LogitScale, type LogitScaleOptions } from './logit-scale';
+export { linearCrossEntropy, type LinearCrossEntropyOptions } from './cross-entropy';
+export {
+  diagnose,
+  type DiagnoseOptions,
+  type Diagnosis,
+  type PairHistogram,
+  type SimilaritySummary,
+} from './diagnostics';
+export * from './objectives';

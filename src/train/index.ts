@@ -11,3 +11,10 @@ export * from './run-folder';
 export * from './run-lock';
 export * from './trainer';
 export * from './training';
+export {
+  gradCache,
+  type ChunkRule,
+  type GradCacheOptions,
+  type GradCacheResult,
+  type GradCacheTower,
+} from './grad-cache';
