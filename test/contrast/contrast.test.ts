@@ -35,7 +35,7 @@ const hinge: Link = {
   loss: ({ own, count }, { more }) =>
     more({ all: { kind: 'hinge', over: 'negatives', offset: own!.div(count!).sub(0.2) } }).all,
 };
-const links = [softmaxLink, softmaxOfSumLink, decoupledLink, sigmoidLink, hinge] as unknown as Link[];
+const links = [softmaxLink, softmaxOfSumLink, decoupledLink, sigmoidLink, hinge];
 
 /** The same in both executions: the loss and all gradients. */
 function assertAgree(options: ContrastOptions, learning: Tensor[], tolerance = 1e-10): Tensor {
@@ -270,7 +270,7 @@ describe('contrast', () => {
           own: { kind: 'sum', over: 'positives' },
         },
         loss: ({ hardest, own }) => hardest.div(1000).sub(own).add(0.5).relu(),
-      }) as unknown as Link;
+      });
       const [anchors, embeddings] = [random([5, 3]), random([9, 3])];
       const options = { anchors, positives: anchors, candidates: { embeddings }, link: triplet, temperature: 1 };
       const expected = similarityMatrix(anchors, embeddings).amax([1]).sub(0.5).relu();

@@ -1,7 +1,7 @@
 /** The losses of the theory of contrastive learning with latent classes. */
 import { InvalidArgumentError, type Tensor } from '../../torch';
 import { contrast } from '../contrast';
-import { softmaxOfSumLink, type Link } from '../link';
+import { softmaxOfSumLink } from '../link';
 import { checkEmbeddings } from '../similarity';
 import type { Execution } from '../statistics';
 import { checkDevice, checkPaired, inFullWidth, positionsOf, reduced, widened, type Reduction } from './parts';
@@ -41,7 +41,7 @@ export function curl(anchors: Tensor, positives: Tensor, options: CurlOptions = 
     anchors,
     similarity: 'dot',
     temperature: 1,
-    link: softmaxOfSumLink as unknown as Link,
+    link: softmaxOfSumLink,
     reduction,
     execution,
   } as const;

@@ -2,7 +2,7 @@
 import { enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../../torch';
 import { functional } from '../../nn';
 import { contrast, type Candidates } from '../contrast';
-import { defineLink, type Link } from '../link';
+import { defineLink } from '../link';
 import { checkEmbeddings, similarityMatrix } from '../similarity';
 import type { Execution } from '../statistics';
 import {
@@ -213,7 +213,7 @@ export function tolerance(embeddings: Tensor, labels: Tensor, options: Tolerance
           return values.sum;
         },
         withoutPositives: true,
-      }) as unknown as Link;
+      });
       const anchors = embeddings.detach();
       const sum = contrast({
         anchors,

@@ -1,6 +1,6 @@
 /** What several objectives need: checks, widths, reductions. */
 import { autocast, InvalidArgumentError, torch, type Tensor } from '../../torch';
-import { defineLink, type Link } from '../link';
+import { defineLink } from '../link';
 import { checkEmbeddings } from '../similarity';
 
 /** `'mean'` and `'sum'` over the samples, or `'none'` for one loss a sample. */
@@ -12,7 +12,7 @@ export const partitionLink = defineLink({
   needs: { all: { kind: 'logSumExp', over: 'negatives' } },
   loss: ({ all }) => all,
   withoutPositives: true,
-}) as unknown as Link;
+});
 
 /** 0 … count − 1, int64, where `like` is. */
 export function positionsOf(count: number, like: Tensor): Tensor {
