@@ -13,13 +13,15 @@ describe('generated types', () => {
   it('are what the script makes of the linked LibTorch, byte for byte', function () {
     // Another release has other operators; the committed types are those of the pinned one.
     if (libtorch.version !== pinnedVersion) return this.skip();
-    const files = generate(native.schemas(), pinnedVersion);
+    // Our own operators are registered beside LibTorch's.
+    const schemas = native.schemas().filter((schema) => !schema.startsWith('kontrast::'));
+    const files = generate(schemas, pinnedVersion);
     for (const [name, text] of Object.entries(files)) {
       const committed = readFileSync(join(__dirname, '../../src/torch', name), 'utf8');
       assert.ok(committed === text, `${name} is stale: run scripts/generate-types.ts`);
     }
     const page = readFileSync(join(__dirname, '../../docs/operators.md'), 'utf8');
-    assert.ok(page === operatorsPage(native.schemas(), pinnedVersion, files), 'docs/operators.md is stale');
+    assert.ok(page === operatorsPage(schemas, pinnedVersion, files), 'docs/operators.md is stale');
   });
 
   it('name what is there: every method, every function, and what is written by hand', () => {
