@@ -1,13 +1,23 @@
 /** The presets that test/contrast/objectives/all.test.ts runs through the same checks. Add a row here. */
+import { clhe } from '../../../src/contrast/objectives/clhe';
 import { clip } from '../../../src/contrast/objectives/clip';
+import { co2 } from '../../../src/contrast/objectives/co2';
+import { conan, cosent } from '../../../src/contrast/objectives/cosent';
+import { creamFl } from '../../../src/contrast/objectives/cream-fl';
 import { dcl, dclW } from '../../../src/contrast/objectives/dcl';
 import { debiased } from '../../../src/contrast/objectives/debiased';
 import { dexml, softTopK } from '../../../src/contrast/objectives/dexml';
+import { directClr } from '../../../src/contrast/objectives/direct-clr';
+import { falseNegativeAttraction, falseNegativeElimination } from '../../../src/contrast/objectives/false-negatives';
 import { gist } from '../../../src/contrast/objectives/gist';
 import { hardNegative } from '../../../src/contrast/objectives/hard-negative';
+import { matryoshka } from '../../../src/contrast/objectives/matryoshka';
 import { multipleNegatives } from '../../../src/contrast/objectives/multiple-negatives';
+import { nnclr } from '../../../src/contrast/objectives/nnclr';
 import { ntXent } from '../../../src/contrast/objectives/nt-xent';
+import { saFas } from '../../../src/contrast/objectives/sa-fas';
 import { siglip } from '../../../src/contrast/objectives/siglip';
+import { socialNce } from '../../../src/contrast/objectives/social-nce';
 import { supCon } from '../../../src/contrast/objectives/sup-con';
 import { Generator, torch, type Tensor } from '../../../src/torch';
 
@@ -51,6 +61,14 @@ export function someTargets(rows: number, columns: number): Tensor {
 
 export const views = (count: number) => (samples: number, dimension: number) =>
   Array.from({ length: count }, () => [samples, dimension]);
+
+/** Embeddings that are no samples, of the type in which losses are computed. */
+const supportOf = (like: Tensor): Tensor =>
+  fixed([11, like.sizeOf(1)]).to({ dtype: like.dtype === 'float64' ? 'float64' : 'float32' });
+
+/** A further view, of the type in which losses are computed. */
+const supportViewOf = (like: Tensor): Tensor =>
+  fixed([like.sizeOf(0), like.sizeOf(1)]).to({ dtype: like.dtype === 'float64' ? 'float64' : 'float32' });
 
 export const rows: readonly Row[] = [
   { name: 'ntXent', loss: (inputs, options) => ntXent(inputs, options) },
@@ -173,5 +191,101 @@ export const rows: readonly Row[] = [
     alone: 'finite',
     loss: ([a, labels], { temperature }) =>
       softTopK(a!, labels!, someTargets(a!.sizeOf(0), labels!.sizeOf(0)), { temperature, k: 'positives' }),
+  },
+  {
+    name: 'nnclr, both directions',
+    loss: ([a, b], options) => nnclr(a!, b!, supportOf(a!), { ...options, bothDirections: true }),
+  },
+  {
+    name: 'matryoshka of clip',
+    loss: ([a, b], options) => {
+      const dimensions = [a!.sizeOf(1), 1];
+      return matryoshka([a!, b!], ([x, y]) => clip(x, y, options), { dimensions, weights: [1, 0.5] });
+    },
+  },
+  { name: 'directClr', loss: ([a, b], options) => directClr(a!, b!, { ...options, dimensions: a!.sizeOf(1) }) },
+  {
+    name: 'directClr, all views',
+    loss: ([a, b], options) => {
+      const dimensions = Math.min(2, a!.sizeOf(1));
+      return directClr(a!, b!, { ...options, dimensions, candidates: 'allViews' });
+    },
+  },
+  {
+    name: 'falseNegativeElimination, one support view',
+    loss: ([a, b], options) =>
+      falseNegativeElimination([a!, b!], { ...options, support: [supportViewOf(a!)], threshold: 0, topK: 3 }),
+  },
+  {
+    name: 'falseNegativeAttraction',
+    loss: (inputs, options) =>
+      falseNegativeAttraction(inputs, { ...options, support: [supportViewOf(inputs[0]!)], threshold: 0, topK: 3 }),
+  },
+  { name: 'co2', tiled: false, loss: ([a, b], { temperature }) => co2(a!, b!, { temperature }) },
+  {
+    name: 'co2, a queue',
+    shapes: (samples, dimension) => [...views(2)(samples, dimension), [samples + 3, dimension]],
+    alone: 'finite',
+    loss: ([a, b, negatives], options) => co2(a!, b!, { ...options, negatives }),
+  },
+  {
+    name: 'co2, a queue and the positive',
+    shapes: (samples, dimension) => [...views(2)(samples, dimension), [samples + 3, dimension]],
+    alone: 'finite',
+    loss: ([a, b, negatives], options) => co2(a!, b!, { ...options, negatives, includePositive: true }),
+  },
+  {
+    name: 'clhe',
+    shapes: (samples, dimension) => [...views(2)(samples, dimension), ...views(2)(samples + 2, dimension)],
+    alone: 'finite',
+    loss: ([a, b, c, d], { temperature, execution }) =>
+      clhe([a!, b!], [c!, d!], { itemTemperature: temperature, bundleTemperature: temperature, execution }),
+  },
+  {
+    name: 'creamFl',
+    shapes: views(1),
+    alone: 'finite',
+    loss: ([a], options) => {
+      const [count, dimension] = [a!.sizeOf(0), a!.sizeOf(1)];
+      const other = (rows: number): Tensor => fixed([rows, dimension]).to({ dtype: supportOf(a!).dtype });
+      const batch = { embeddings: a!, same: other(count + 2), other: other(count + 2), previous: other(count).neg() };
+      return creamFl({ ...batch, positions: range(count).add(1) }, { ...options, similarity: 'cosine' });
+    },
+  },
+  {
+    name: 'saFas',
+    loss: ([a, b], options) => {
+      const labels = pairLabels(a!.sizeOf(0));
+      return saFas([a!, b!], labels.remainder(2), labels.divide(2, { roundingMode: 'floor' }), options);
+    },
+  },
+  {
+    name: 'socialNce',
+    tiled: false,
+    alone: 'finite',
+    shapes: (samples, dimension) => [
+      [samples, dimension],
+      [samples, 2, dimension],
+      [samples, 3, dimension],
+    ],
+    loss: ([a, b, c], { temperature }) =>
+      socialNce(a!, b!, c!, { temperature, valid: someTargets(a!.sizeOf(0), 3).logicalNot() }),
+  },
+  {
+    name: 'cosent',
+    tiled: false,
+    loss: ([a, b], { temperature }) => cosent(a!, b!, pairLabels(a!.sizeOf(0)), { temperature }),
+  },
+  {
+    name: 'conan',
+    shapes: views(4),
+    loss: ([a, b, c, d], { temperature, execution }) =>
+      conan(
+        {
+          retrieval: { queries: a!, positives: b! },
+          similarity: { first: c!, second: d!, targets: pairLabels(a!.sizeOf(0)) },
+        },
+        { temperature, similarityTemperature: temperature, execution },
+      ),
   },
 ];
