@@ -2,6 +2,7 @@
 #include "environment.h"
 #include "errors.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
@@ -172,8 +173,10 @@ void runBackward(Environment& environment, const std::function<void()>& pass) {
     return;
   }
   const at::ThreadLocalState state;
+  const int threads = at::get_num_threads();
   environment.thread->serveWhile(environment.lane, [&] {
     const at::ThreadLocalStateGuard guard(state);
+    useThreads(threads);
     const c10::WarningUtils::WarningHandlerGuard warnings(&environment.warnings);
     pass();
   });

@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "values.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -14,6 +15,7 @@ namespace {
 
 struct Task {
   at::ThreadLocalState state;
+  int threads = at::get_num_threads();
   std::function<void()> run;
   // On the JavaScript thread; what the callback is told.
   std::function<double(Environment&)> finish;
@@ -26,6 +28,7 @@ struct Task {
 
 void runTask(Task& task) {
   const at::ThreadLocalStateGuard guard(task.state);
+  useThreads(task.threads);
   const c10::WarningUtils::WarningHandlerGuard warnings(&task.warnings);
   try {
     task.run();
@@ -126,6 +129,10 @@ Napi::Value backwardAsync(Environment& environment, const Napi::CallbackInfo& in
 }
 
 }  // namespace
+
+void useThreads(int threads) {
+  if (at::get_num_threads() != threads) at::set_num_threads(threads);
+}
 
 void defineBackground(Napi::Env env, Napi::Object exports, Environment& environment) {
   define(env, exports, "invokeAsync", guarded<invokeAsync>, environment);

@@ -217,6 +217,10 @@ std::vector<at::Tensor> tensorsOf(Environment& environment, const Napi::Value& v
 // one for ever.
 void runBackward(Environment& environment, const std::function<void()>& pass);
 
+// Lets operators on this thread use as many threads as on the one that work comes from: each thread has a number of its own, on
+// which the order of sums depends.
+void useThreads(int threads);
+
 std::optional<bool> optionalBoolean(const Napi::Value& value);
 
 template <Body body>

@@ -346,7 +346,7 @@ struct CallJob : Job {
   // With the modes and the number of threads of the caller.
   void run() override {
     const at::ThreadLocalStateGuard guard(state);
-    if (at::get_num_threads() != threads) at::set_num_threads(threads);
+    useThreads(threads);
     // Weights that autocast casts here would stay cached for the caller's next region, and miss updates until then.
     const bool wasCaching = at::autocast::is_autocast_cache_enabled();
     at::autocast::set_autocast_cache_enabled(false);

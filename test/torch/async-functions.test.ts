@@ -3,9 +3,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import {
   autocast,
   DisposedError,
+  getThreads,
   memory,
   noGrad,
   scope,
+  setThreads,
   torch,
   TorchError,
   TorchTypeError,
@@ -111,5 +113,22 @@ describe('torch.async', () => {
     await assert.rejects(y.sum().backwardAsync(), /backward through the graph a second time/);
     await assert.rejects(ones(1).sum().backwardAsync(), TorchError);
     await assert.rejects(y.backwardAsync(3 as never), /the gradient must be a tensor/);
+  });
+
+  it('uses as many threads as the thread of the call, on which the order of sums depends', async () => {
+    const before = getThreads();
+    const many = Array.from({ length: 8 }, () => torch.randn([300_001]));
+    const sums = (): number[] => many.map((x) => x.sum().itemSync());
+    try {
+      setThreads(1);
+      const alone = sums();
+      assert.deepEqual(await Promise.all(many.map((x) => torch.async.sum(x).then((sum) => sum.itemSync()))), alone);
+      setThreads(2);
+      const together = sums();
+      assert.notDeepEqual(together, alone);
+      assert.deepEqual(await Promise.all(many.map((x) => torch.async.sum(x).then((sum) => sum.itemSync()))), together);
+    } finally {
+      setThreads(before);
+    }
   });
 });
