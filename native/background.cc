@@ -38,18 +38,6 @@ void runTask(Task& task) {
   task.run = nullptr;
 }
 
-// What went wrong, as the error that JavaScript is given.
-napi_value errorOf(napi_env env, Environment& environment, const Task& task) {
-  try {
-    std::rethrow_exception(task.failure);
-  } catch (...) {
-    raiseCurrentException(env, environment, task.operatorName, task.overload);
-  }
-  napi_value error = nullptr;
-  napi_get_and_clear_last_exception(env, &error);
-  return error;
-}
-
 // callback(error) or callback(undefined, result)
 void report(napi_env env, Environment& environment, Task& task) {
   napi_value nothing = nullptr;
@@ -65,7 +53,8 @@ void report(napi_env env, Environment& environment, Task& task) {
   auto& pending = environment.warnings.pending;
   pending.insert(pending.end(), task.warnings.pending.begin(), task.warnings.pending.end());
   emitWarnings(env, environment);
-  const auto first = task.failure ? errorOf(env, environment, task) : nothing;
+  const auto first =
+      task.failure ? errorOf(env, environment, task.failure, task.operatorName, task.overload) : nothing;
   if (first == nullptr) return;
   try {
     task.callback->call(env, {first, task.failure ? nothing : result});

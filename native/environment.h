@@ -203,6 +203,10 @@ void define(Napi::Env env, Napi::Object exports, const char* name, Napi::Value (
 void raiseCurrentException(napi_env env, Environment& environment, const char* operatorName = nullptr,
                            const Overload* tried = nullptr) noexcept;
 
+// The same as a value that is not pending, for a promise or a callback; nullptr where there can be none.
+napi_value errorOf(napi_env env, Environment& environment, const std::exception_ptr& failure,
+                   const char* operatorName = nullptr, const Overload* tried = nullptr) noexcept;
+
 // Hands over the warnings that wait. May leave a JavaScript exception pending.
 void emitWarnings(napi_env env, Environment& environment) noexcept;
 

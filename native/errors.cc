@@ -129,6 +129,18 @@ void raiseCurrentException(napi_env env, Environment& environment, const char* o
   }
 }
 
+napi_value errorOf(napi_env env, Environment& environment, const std::exception_ptr& failure, const char* operatorName,
+                   const Overload* tried) noexcept {
+  try {
+    std::rethrow_exception(failure);
+  } catch (...) {
+    raiseCurrentException(env, environment, operatorName, tried);
+  }
+  napi_value error = nullptr;
+  napi_get_and_clear_last_exception(env, &error);
+  return error;
+}
+
 void emitWarnings(napi_env env, Environment& environment) noexcept {
   std::vector<std::string> messages;
   messages.swap(environment.warnings.pending);

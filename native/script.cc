@@ -2,6 +2,7 @@
 #include "archive.h"
 #include "environment.h"
 #include "errors.h"
+#include "jobs.h"
 #include "script_values.h"
 
 #include <ATen/Parallel.h>
@@ -254,74 +255,7 @@ Call callOf(Environment& environment, const Napi::CallbackInfo& info) {
 
 // --- In the background ---
 
-// Work for a thread of libuv's pool, whose end settles a promise. As in tensors.cc, nothing is expected of Node-API when
-// it ends: while a worker is terminated its functions fail, and nobody waits.
-struct Job {
-  explicit Job(Environment& environment) : environment(environment), thread(environment.thread) {}
-  virtual ~Job() = default;
-  // On the other thread.
-  virtual void run() = 0;
-  // Back on JavaScript's.
-  virtual napi_value result(napi_env env) = 0;
-  virtual void ended(napi_env, bool /*isAlive*/) {}
-
-  Environment& environment;
-  std::shared_ptr<JavaScriptThread> thread;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
-  WarningQueue warnings;
-  std::exception_ptr error;
-};
-
-void runJob(napi_env, void* data) {
-  auto& job = *static_cast<Job*>(data);
-  const c10::WarningUtils::WarningHandlerGuard guard(&job.warnings);
-  try {
-    job.run();
-  } catch (...) {
-    job.error = std::current_exception();
-  }
-}
-
-// Whether the promise could be settled: if not, JavaScript runs no more.
-bool settle(napi_env env, Job& job) {
-  try {
-    if (job.error) std::rethrow_exception(job.error);
-    return napi_resolve_deferred(env, job.deferred, job.result(env)) == napi_ok;
-  } catch (...) {
-    raiseCurrentException(env, job.environment);
-  }
-  napi_value error = nullptr;
-  napi_get_and_clear_last_exception(env, &error);
-  return napi_reject_deferred(env, job.deferred, error) == napi_ok;
-}
-
-void finishJob(napi_env env, napi_status, void* data) {
-  const std::unique_ptr<Job> job(static_cast<Job*>(data));
-  napi_delete_async_work(env, job->work);
-  if (job->thread->isClosed()) return;
-  const bool isAlive = settle(env, *job);
-  for (auto& message : job->warnings.pending) job->environment.warnings.pending.push_back(std::move(message));
-  emitWarnings(env, job->environment);
-  job->ended(env, isAlive);
-}
-
-bool start(napi_env env, std::unique_ptr<Job> job) {
-  napi_value name = nullptr;
-  if (napi_create_string_utf8(env, "kontrast.script", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-      napi_create_async_work(env, nullptr, name, runJob, finishJob, job.get(), &job->work) != napi_ok ||
-      napi_queue_async_work(env, job->work) != napi_ok)
-    return false;
-  job.release();
-  return true;
-}
-
-napi_value promiseOf(napi_env env, Job& job) {
-  napi_value promise = nullptr;
-  if (napi_create_promise(env, &job.deferred, &promise) != napi_ok)
-    throw Failure("TORCH", "the work could not be started");
-  return promise;
-}
+constexpr const char* kJobName = "kontrast.script";
 
 struct LoadJob : Job {
   LoadJob(Environment& environment, std::string path, std::optional<c10::Device> device)
@@ -370,7 +304,7 @@ struct CallJob : Job {
     if (script.waiting.empty()) return;
     auto next = std::move(script.waiting.front());
     script.waiting.pop_front();
-    script.isBusy = start(env, std::move(next));
+    script.isBusy = start(env, kJobName, std::move(next));
   }
 
   Call call;
@@ -391,9 +325,7 @@ Napi::Value scriptLoad(Environment& environment, const Napi::CallbackInfo& info)
 Napi::Value scriptLoadAsync(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   auto job = std::make_unique<LoadJob>(environment, info[0].As<Napi::String>().Utf8Value(), deviceOf(info[1]));
-  const auto promise = promiseOf(env, *job);
-  if (!start(env, std::move(job))) throw Failure("TORCH", "the work could not be started");
-  return Napi::Value(env, promise);
+  return startWithPromise(env, kJobName, std::move(job));
 }
 
 // scriptRun(script, method, arguments) -> result
@@ -414,7 +346,7 @@ Napi::Value scriptRunAsync(Environment& environment, const Napi::CallbackInfo& i
   const auto promise = promiseOf(env, *job);
   if (script.isBusy) {
     script.waiting.push_back(std::move(job));
-  } else if (!start(env, std::move(job))) {
+  } else if (!start(env, kJobName, std::move(job))) {
     throw Failure("TORCH", "the work could not be started");
   } else {
     script.isBusy = true;

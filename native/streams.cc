@@ -2,6 +2,7 @@
 #include "devices.h"
 #include "environment.h"
 #include "errors.h"
+#include "jobs.h"
 #include "values.h"
 
 #include <c10/core/Event.h>
@@ -179,65 +180,32 @@ Napi::Value elapsedTime(Environment&, const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), milliseconds);
 }
 
-// Waiting on a thread of libuv's pool.
-struct PendingWait {
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
+// Waiting with the event loop free meanwhile.
+struct WaitJob : Job {
+  WaitJob(Environment& environment, std::function<void()> wait) : Job(environment), wait(std::move(wait)) {}
+  void run() override { wait(); }
+  napi_value result(napi_env env) override {
+    napi_value nothing = nullptr;
+    napi_get_undefined(env, &nothing);
+    return nothing;
+  }
   std::function<void()> wait;
-  std::string error;
 };
 
-void runWait(napi_env, void* data) {
-  auto& pending = *static_cast<PendingWait*>(data);
-  try {
-    pending.wait();
-  } catch (const c10::Error& error) {
-    pending.error = error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    pending.error = error.what();
-  } catch (...) {
-    pending.error = "an exception of an unknown kind";
-  }
-}
-
-// Node-API's own functions, and no look at what they say: while a worker is terminated they fail, and nobody waits.
-void finishWait(napi_env env, napi_status, void* data) {
-  const std::unique_ptr<PendingWait> pending(static_cast<PendingWait*>(data));
-  napi_delete_async_work(env, pending->work);
-  napi_value value = nullptr;
-  if (pending->error.empty()) {
-    napi_get_undefined(env, &value);
-    napi_resolve_deferred(env, pending->deferred, value);
-    return;
-  }
-  napi_create_string_utf8(env, pending->error.c_str(), pending->error.size(), &value);
-  napi_reject_deferred(env, pending->deferred, value);
-}
-
-// A promise that is rejected with the message of what went wrong
-Napi::Value waitInBackground(Napi::Env env, std::function<void()> wait) {
-  auto pending = std::make_unique<PendingWait>();
-  pending->wait = std::move(wait);
-  napi_value promise = nullptr;
-  const auto name = Napi::String::New(env, "kontrast.wait");
-  if (napi_create_promise(env, &pending->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, name, runWait, finishWait, pending.get(), &pending->work) != napi_ok ||
-      napi_queue_async_work(env, pending->work) != napi_ok)
-    throw Failure("TORCH", "the wait could not be started");
-  pending.release();
-  return Napi::Value(env, promise);
+Napi::Value waitInBackground(Napi::Env env, Environment& environment, std::function<void()> wait) {
+  return startWithPromise(env, "kontrast.wait", std::make_unique<WaitJob>(environment, std::move(wait)));
 }
 
 // awaitEvent(event) -> Promise
-Napi::Value awaitEvent(Environment&, const Napi::CallbackInfo& info) {
-  return waitInBackground(info.Env(), [recorded = eventArgument(info, 0).recorded] {
+Napi::Value awaitEvent(Environment& environment, const Napi::CallbackInfo& info) {
+  return waitInBackground(info.Env(), environment, [recorded = eventArgument(info, 0).recorded] {
     if (recorded != nullptr) recorded->synchronize();
   });
 }
 
 // awaitDevice(device) -> Promise
-Napi::Value awaitDevice(Environment&, const Napi::CallbackInfo& info) {
-  return waitInBackground(info.Env(), [device = deviceArgument(info, 0)] {
+Napi::Value awaitDevice(Environment& environment, const Napi::CallbackInfo& info) {
+  return waitInBackground(info.Env(), environment, [device = deviceArgument(info, 0)] {
     if (device.is_cpu()) return;
     const VirtualGuardImpl guard(device.type());
     // This thread's own device stays set: going back to device 0, where such threads begin, would open a context there.

@@ -1,6 +1,7 @@
 // The handle table, what a tensor says of itself, and data in and out.
 #include "environment.h"
 #include "errors.h"
+#include "jobs.h"
 #include "mapping.h"
 #include "values.h"
 
@@ -220,82 +221,53 @@ Napi::Value read(Environment& environment, const Napi::CallbackInfo& info) {
 }
 
 // A read in the background: what is slow (waiting for a device, widening) happens on a thread of libuv's pool.
-struct PendingRead {
-  explicit PendingRead(Environment& environment) : environment(environment), thread(environment.thread) {}
-  Environment& environment;
-  std::shared_ptr<JavaScriptThread> thread;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
+struct ReadJob : Job {
+  using Job::Job;
+
+  void run() override {
+    const at::NoGradGuard noGrad;
+    if (copied) copied->synchronize();
+    copyBytes(target, source.to(type));
+  }
+
+  napi_value result(napi_env env) override {
+    napi_value value = nullptr;
+    napi_get_reference_value(env, buffer, &value);
+    return value;
+  }
+
+  void ended(napi_env env, bool) override { napi_delete_reference(env, buffer); }
+
   napi_ref buffer = nullptr;
   void* target = nullptr;
   at::Tensor source;  // a snapshot: what happens to the tensor after the call is not seen
   c10::ScalarType type{};
   std::optional<c10::Event> copied;  // when a device has made the snapshot
-  std::exception_ptr failure;
 };
-
-void runRead(napi_env, void* data) {
-  auto& read = *static_cast<PendingRead*>(data);
-  try {
-    const at::NoGradGuard noGrad;
-    if (read.copied) read.copied->synchronize();
-    copyBytes(read.target, read.source.to(read.type));
-  } catch (...) {
-    read.failure = std::current_exception();
-  }
-}
-
-// Node-API's own functions, and no look at what they say: while a worker is terminated they fail, and nobody waits.
-void finishRead(napi_env env, napi_status, void* data) {
-  const std::unique_ptr<PendingRead> read(static_cast<PendingRead*>(data));
-  napi_value buffer = nullptr;
-  napi_get_reference_value(env, read->buffer, &buffer);
-  napi_delete_reference(env, read->buffer);
-  napi_delete_async_work(env, read->work);
-  if (!read->failure) {
-    napi_resolve_deferred(env, read->deferred, buffer);
-    return;
-  }
-  if (read->thread->isClosed()) return;
-  try {
-    std::rethrow_exception(read->failure);
-  } catch (...) {
-    raiseCurrentException(env, read->environment);
-  }
-  napi_value error = nullptr;
-  napi_get_and_clear_last_exception(env, &error);
-  if (error != nullptr) napi_reject_deferred(env, read->deferred, error);
-}
 
 // readAsync(handle, widen) -> Promise<ArrayBuffer> of the data as it is now
 Napi::Value readAsync(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   const at::NoGradGuard noGrad;
-  auto pending = std::make_unique<PendingRead>(environment);
+  auto job = std::make_unique<ReadJob>(environment);
   const auto& tensor = tensorOf(environment, info);
-  pending->type = readType(tensor, info[1].As<Napi::Boolean>().Value());
-  pending->source = plain(tensor);
-  if (pending->source.is_cpu()) {
-    if (pending->source.is_alias_of(tensor)) pending->source = pending->source.clone();
+  job->type = readType(tensor, info[1].As<Napi::Boolean>().Value());
+  job->source = plain(tensor);
+  if (job->source.is_cpu()) {
+    if (job->source.is_alias_of(tensor)) job->source = job->source.clone();
   } else {
-    const auto device = pending->source.device();
+    const auto device = job->source.device();
     // Ordered behind the work that the device was given so far, in front of what it will be given next.
-    pending->source = pending->source.to(pending->type).to(c10::Device(c10::DeviceType::CPU), pending->type, true, true);
-    pending->copied.emplace(device.type());
-    pending->copied->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+    job->source = job->source.to(job->type).to(c10::Device(c10::DeviceType::CPU), job->type, true, true);
+    job->copied.emplace(device.type());
+    job->copied->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
   }
-  const auto bytes = static_cast<size_t>(pending->source.numel()) * c10::elementSize(pending->type);
+  const auto bytes = static_cast<size_t>(job->source.numel()) * c10::elementSize(job->type);
   auto buffer = Napi::ArrayBuffer::New(env, bytes);
-  pending->target = buffer.Data();
-  napi_value promise = nullptr;
-  const auto name = Napi::String::New(env, "kontrast.data");
-  if (napi_create_reference(env, buffer, 1, &pending->buffer) != napi_ok ||
-      napi_create_promise(env, &pending->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, name, runRead, finishRead, pending.get(), &pending->work) != napi_ok ||
-      napi_queue_async_work(env, pending->work) != napi_ok)
+  job->target = buffer.Data();
+  if (napi_create_reference(env, buffer, 1, &job->buffer) != napi_ok)
     throw Failure("TORCH", "the read could not be started");
-  pending.release();
-  return Napi::Value(env, promise);
+  return startWithPromise(env, "kontrast.data", std::move(job));
 }
 
 // The memory under a typed array, whether its buffer is its own or shared between threads.

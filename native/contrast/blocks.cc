@@ -18,8 +18,6 @@ bool isShort(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
 }
 
-at::ScalarType wideType(const at::Tensor& tensor) { return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
-
 // a b, summed and given in float where the factors are shorter.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   if (isShort(b)) {
@@ -32,8 +30,6 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
 at::Tensor part(const at::Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.defined() ? tensor.slice(0, begin, end) : at::Tensor();
 }
-
-bool takesOffset(const Statistic& statistic) { return statistic.kind == Kind::Softplus || statistic.kind == Kind::Hinge; }
 
 // One block: its scores and which pairs are in which set; an undefined mask stands for all pairs.
 struct Block {
@@ -129,7 +125,7 @@ void addTo(at::Tensor target, const Statistic& statistic, const at::Tensor& foun
 
 std::vector<at::Tensor> computeStatisticsByBlocks(const Problem& problem) {
   const c10::impl::ExcludeDispatchKeyGuard plain(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
-  const auto options = problem.rows.options().dtype(wideType(problem.rows));
+  const auto options = problem.rows.options().dtype(typeOfScores(problem.rows));
   std::vector<at::Tensor> results;
   for (const auto& statistic : problem.statistics) {
     const auto count = (statistic.axis == Axis::Rows ? problem.rows : problem.columns).size(0);
@@ -175,7 +171,7 @@ std::vector<at::Tensor> computeStatisticsByBlocks(const Problem& problem) {
 Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Tensor>& statistics,
                                 const std::vector<at::Tensor>& gradients, bool needsRows, bool needsColumns) {
   const c10::impl::ExcludeDispatchKeyGuard plain(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
-  const auto type = wideType(problem.rows);
+  const auto type = typeOfScores(problem.rows);
   Gradients result;
   if (needsRows) result.rows = at::zeros(problem.rows.sizes(), problem.rows.options().dtype(type));
   if (needsColumns) result.columns = at::zeros(problem.columns.sizes(), problem.columns.options().dtype(type));
@@ -212,7 +208,7 @@ Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Te
         slope = (statistic.kind == Kind::Softplus ? y.sigmoid() : y.gt(0).to(type)) * factor * statistic.power;
       }
       slope = block.masked(slope, statistic.set, 0);
-      if (takesOffset(statistic) && byRow && result.offsets[s].defined())
+      if (takesOffset(statistic) && result.offsets[s].defined())
         part(result.offsets[s], block.rowBegin, block.rowEnd).sub_(slope.sum(1));
       slopes.add_(slope);
     }

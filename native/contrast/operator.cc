@@ -67,14 +67,6 @@ at::Tensor matrixOf(const MaybeTensor& given, const at::Tensor& rows, const char
   return given->detach().to(type).contiguous();
 }
 
-at::ScalarType typeOfScores(const at::Tensor& rows) {
-  return rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
-
-bool takesOffset(const Statistic& statistic) {
-  return statistic.axis == Axis::Rows && (statistic.kind == Kind::Softplus || statistic.kind == Kind::Hinge);
-}
-
 // The whole problem for one call; `offsets` has an undefined or empty tensor where there is none.
 Problem complete(const Setting& setting, const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& bias,
                  at::TensorList offsets) {

@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <type_traits>
@@ -180,7 +179,6 @@ class Sweep {
   int64_t parts() const { return parts_; }
   int64_t sectionColumns() const { return sectionColumns_; }
   int64_t depth() const { return depth_; }
-  int64_t columnCount() const { return columnCount_; }
 
   // For each section of the columns in turn: visit(part, tile, workspace) for its tiles, by all parts at once, then
   // merge(section). A part sees its tiles in a fixed order.

@@ -49,6 +49,16 @@ struct Problem {
   std::vector<at::Tensor> offsets;  // one a statistic, [N]; of Softplus and Hinge by rows
 };
 
+// A threshold of its own for each row.
+inline bool takesOffset(const Statistic& statistic) {
+  return statistic.axis == Axis::Rows && (statistic.kind == Kind::Softplus || statistic.kind == Kind::Hinge);
+}
+
+// Scores are as wide as rows of double, or float.
+inline at::ScalarType typeOfScores(const at::Tensor& rows) {
+  return rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 struct Gradients {
   at::Tensor rows, columns;  // undefined where not needed
   double bias = 0;

@@ -2,7 +2,7 @@
 import { inspect } from 'node:util';
 import { synchronous } from './autograd';
 import { checkDeviceName } from './devices';
-import { InvalidArgumentError, TorchError } from './errors';
+import { InvalidArgumentError } from './errors';
 import { native, type NativeEvent } from './native';
 import { ObjectSource, TorchObject } from './object-handle';
 import type { Device } from './types';
@@ -154,7 +154,7 @@ export class Event {
 
   /** As {@link Event.synchronize}, with the event loop free meanwhile. It waits on one of libuv's threads. */
   async wait(): Promise<void> {
-    await native.awaitEvent(this.native).catch(raise);
+    await native.awaitEvent(this.native);
   }
 
   /**
@@ -169,9 +169,5 @@ export class Event {
 
 /** As {@link synchronize}, with the event loop free meanwhile. It waits on one of libuv's threads. */
 export async function synchronizeAsync(device: Device = 'cuda'): Promise<void> {
-  await native.awaitDevice(resolve(device)).catch(raise);
-}
-
-function raise(message: unknown): never {
-  throw new TorchError(String(message));
+  await native.awaitDevice(resolve(device));
 }
