@@ -1,10 +1,12 @@
 /** The contrastive engine: similarity, scale, candidates, pairs, weights and link, put together. */
-import { autocast, InvalidArgumentError, torch, type Tensor } from '../torch';
+import { InvalidArgumentError, torch, type Tensor } from '../torch';
+import { withoutAutocast } from '../torch/autograd';
 import { functional } from '../nn';
 import { chooseExecution, type ExecutionChoice } from './execution';
 import { softmaxLink, type Link, type LinkContext, type Need } from './link';
+import { addLogarithms } from './logarithms';
 import { checkEmbeddings } from './similarity';
-import { checkStatistics, pairStatistics, type Execution, type Pairs, type Statistic } from './statistics';
+import { checkStatistics, pairStatistics, statisticOf, type Execution, type Pairs, type Statistic } from './statistics';
 
 /** How alike two embeddings are, before the temperature: the cosine, the dot product, or minus the squared distance. */
 export type ScoreSimilarity = 'cosine' | 'dot' | 'euclidean';
@@ -87,7 +89,7 @@ interface Prepared {
 export function contrast(options: ContrastOptions): Tensor {
   check(options);
   const { anchors, link = softmaxLink, symmetric = false, reduction = 'mean' } = options;
-  return autocast({ device: anchors.device === 'cpu' ? 'cpu' : 'cuda', enabled: false }, () => {
+  return withoutAutocast(anchors, () => {
     const prepared = prepare(options);
     const { execution } = explain(options);
     const needs = needsOf(link);
@@ -114,19 +116,29 @@ export function contrast(options: ContrastOptions): Tensor {
 export function explain(options: ContrastOptions): ExecutionChoice {
   const { anchors, execution = 'auto' } = options;
   const blocks = listOf(options.candidates).map(({ embeddings }) => embeddings.sizeOf(0));
-  return chooseExecution({
-    rows: anchors.sizeOf(0),
-    columns: blocks.reduce((sum, count) => sum + count, 0),
-    dimension: anchors.sizeOf(1),
-    bytes: anchors.dtype === 'float64' ? 8 : 4,
-    device: anchors.device,
-    wanted: execution,
-  });
+  const columns = blocks.reduce((sum, count) => sum + count, 0);
+  return chooseExecution(anchors, columns, execution);
 }
 
-function listOf(candidates: ContrastOptions['candidates']): readonly Candidates[] {
+/** @internal Several sets of candidates, one, or none. */
+export function listOf(candidates: ContrastOptions['candidates']): readonly Candidates[] {
   if (candidates === undefined) return [];
   return 'embeddings' in candidates ? [candidates] : candidates;
+}
+
+/** @internal What says which pairs of the anchors and some candidates are positive or do not count; `part` picks of the anchors. */
+export function whatCounts(
+  { labels, ids, guides, guideLimits }: ContrastOptions,
+  candidates: Candidates,
+  part: (x: Tensor) => Tensor = (x) => x,
+): Omit<Pairs, 'rows' | 'columns'> {
+  return {
+    ...(labels && candidates.labels && { rowLabels: part(labels), columnLabels: candidates.labels }),
+    ...(ids && candidates.ids && { rowIds: part(ids), columnIds: candidates.ids }),
+    ...(guides &&
+      candidates.guides &&
+      guideLimits && { rowGuides: part(guides), columnGuides: candidates.guides, guideLimits: part(guideLimits) }),
+  };
 }
 
 // --- Scores ---
@@ -151,11 +163,7 @@ function prepare(options: ContrastOptions): Prepared {
     columns: asFactor(asCandidates(wide(one.embeddings), similarity)),
     ...(bias && { bias }),
     ...(options.margin !== undefined && { margin: options.margin }),
-    ...(options.labels && one.labels && { rowLabels: options.labels, columnLabels: one.labels }),
-    ...(options.ids && one.ids && { rowIds: options.ids, columnIds: one.ids }),
-    ...(options.guides &&
-      one.guides &&
-      options.guideLimits && { rowGuides: options.guides, columnGuides: one.guides, guideLimits: options.guideLimits }),
+    ...whatCounts(options, one),
     ...(one.logWeights && { columnWeights: one.logWeights }),
   }));
   const ownScores = (own: Tensor | undefined, margin: number): Tensor | null => {
@@ -259,40 +267,15 @@ function withoutWeights(wanted: readonly Statistic[], { columnWeights }: Pairs):
 }
 
 /** A statistic over an anchor's own pairs, all of one class, whose scores are [N, P]. */
-function ownStatistic(
-  scores: Tensor,
-  set: 'positives' | 'negatives',
-  { kind, over, power = 1, offset }: Statistic,
-): Tensor {
-  const counts = over === 'all' || over === set;
-  if (!counts)
-    return scores.newZeros([scores.sizeOf(0)]).sub(kind === 'logSumExp' || kind === 'maximum' ? Infinity : 0);
-  const moved = (): Tensor => (offset === undefined ? scores : scores.sub(offset.unsqueeze(1))).mul(power);
-  switch (kind) {
-    case 'logSumExp':
-      return scores.mul(power).logsumexp([1]);
-    case 'sum':
-      return scores.sum([1]);
-    case 'sumOfSquares':
-      return scores.square().sum([1]);
-    case 'softplus':
-      return moved().neg().logSigmoid().neg().sum([1]);
-    case 'hinge':
-      return moved().relu().sum([1]);
-    case 'count':
-      return scores.newFull([scores.sizeOf(0)], scores.sizeOf(1));
-    case 'maximum':
-      return scores.detach().amax([1]);
-  }
+function ownStatistic(scores: Tensor, set: 'positives' | 'negatives', statistic: Statistic): Tensor {
+  const { kind, over } = statistic;
+  if (over === 'all' || over === set) return statisticOf(scores, null, statistic);
+  return scores.newZeros([scores.sizeOf(0)]).sub(kind === 'logSumExp' || kind === 'maximum' ? Infinity : 0);
 }
 
 function merge({ kind }: Statistic, a: Tensor, b: Tensor): Tensor {
   if (kind === 'maximum') return a.maximum(b);
-  if (kind !== 'logSumExp') return a.add(b);
-  // LibTorch's logaddexp has no gradient where both are −∞.
-  const none = a.eq(-Infinity).logicalAnd(b.eq(-Infinity));
-  const zero = a.newZeros([]);
-  return torch.where(none, zero.sub(Infinity), torch.where(none, zero, a).logaddexp(torch.where(none, zero, b)));
+  return kind === 'logSumExp' ? addLogarithms([a, b]) : a.add(b);
 }
 
 // --- Losses ---

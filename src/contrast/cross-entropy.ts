@@ -1,8 +1,9 @@
 /** The cross-entropy of a linear layer, without its logits. */
-import { autocast, InvalidArgumentError, torch, type Tensor } from '../torch';
+import { InvalidArgumentError, torch, type Tensor } from '../torch';
+import { softplus } from './logarithms';
+import { withoutAutocast } from '../torch/autograd';
 import { numberWithin } from '../nn/checks';
 import { chooseExecution } from './execution';
-import { softplus } from './link';
 import { checkEmbeddings } from './similarity';
 import { pairStatistics, type Execution, type Statistic } from './statistics';
 
@@ -52,7 +53,7 @@ export function linearCrossEntropy(
   const { ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, reduction = 'mean', execution = 'auto' } = options;
   check(embeddings, classes, targets, options);
   const dtype = [embeddings, classes].some((x) => x.dtype === 'float64') ? 'float64' : 'float32';
-  return autocast({ device: embeddings.device === 'cpu' ? 'cpu' : 'cuda', enabled: false }, () => {
+  return withoutAutocast(embeddings, () => {
     const counted = targets.ne(ignoreIndex);
     const count = counted.sum().itemSync();
     const isWhole = count === targets.numel();
@@ -82,16 +83,9 @@ function lossesOf(
 ): Tensor {
   const { bias, temperature = 1, labelSmoothing, zLoss } = options;
   const { dtype } = embeddings;
-  const [rows, dimension] = embeddings.shape as readonly [number, number];
+  const rows = embeddings.sizeOf(0);
   const columns = classes.sizeOf(0);
-  const { execution } = chooseExecution({
-    rows,
-    columns,
-    dimension,
-    bytes: dtype === 'float64' ? 8 : 4,
-    device: embeddings.device,
-    wanted: options.execution,
-  });
+  const { execution } = chooseExecution(embeddings, columns, options.execution);
   // e·c + b is a dot product of vectors that are longer by one.
   const [left, right] =
     bias === undefined

@@ -1,9 +1,11 @@
 /** What is behind the loss: how positives and negatives lie, and how many negatives matter. */
-import { autocast, enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
+import { enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
+import { withoutAutocast } from '../torch/autograd';
 import { functional } from '../nn';
 import { positiveInteger } from '../nn/checks';
-import { contrast, type Candidates, type ContrastOptions, type ScoreSimilarity } from './contrast';
+import { contrast, listOf, whatCounts, type ContrastOptions, type ScoreSimilarity } from './contrast';
 import { defineLink, type Link, type Need } from './link';
+import { masksOf } from './statistics';
 
 /** Similarities of a set of pairs. */
 export interface SimilaritySummary {
@@ -149,11 +151,6 @@ function pairsOf({ anchors, candidates, positives, negatives }: ContrastOptions)
   return anchors.sizeOf(0) * (shared + own(positives) + own(negatives));
 }
 
-function listOf(candidates: ContrastOptions['candidates']): readonly Candidates[] {
-  if (candidates === undefined) return [];
-  return 'embeddings' in candidates ? [candidates] : candidates;
-}
-
 // --- Statistics ---
 
 /** Statistics of the objective's scores, float64 [N] each, through a link that only looks. */
@@ -287,9 +284,15 @@ function histogramOf(options: ContrastOptions, similarity: ScoreSimilarity, { bi
     for (const candidates of listOf(options.candidates)) {
       scope(() => {
         const similarities = similarityOf(rows, candidates.embeddings.unsqueeze(0), similarity).flatten(0, 1);
-        const { positives, negatives } = masksOf(options, candidates, part);
-        add('positives', similarities.maskedSelect(positives.flatten()));
-        add('negatives', similarities.maskedSelect(negatives.flatten()));
+        const masks = masksOf({
+          rows: part(anchors),
+          columns: candidates.embeddings,
+          ...whatCounts(options, candidates, part),
+        });
+        for (const set of ['positives', 'negatives'] as const) {
+          const mask = masks[set];
+          add(set, mask === null ? similarities : similarities.maskedSelect(mask.flatten()));
+        }
       });
     }
     for (const set of ['positives', 'negatives'] as const) {
@@ -309,32 +312,10 @@ function similarityOf(rows: Tensor, others: Tensor, similarity: ScoreSimilarity)
     const wide = x.to({ dtype });
     return similarity === 'cosine' ? functional.normalize(wide) : wide;
   }) as [Tensor, Tensor];
-  const products = autocast({ device: rows.device === 'cpu' ? 'cpu' : 'cuda', enabled: false }, () =>
+  const products = withoutAutocast(rows, () =>
     b.sizeOf(0) === 1 ? a.squeeze(1).matmul(b.squeeze(0).t()) : b.matmul(a.transpose(1, 2)).squeeze(2),
   );
   if (similarity !== 'euclidean') return products;
   const squares = (x: Tensor): Tensor => x.square().sum([2]);
   return products.mul(2).sub(squares(a)).sub(squares(b));
-}
-
-/** Which pairs of some anchors and all candidates are positive, and which negative. */
-function masksOf(
-  { labels, ids, guides, guideLimits, anchors }: ContrastOptions,
-  candidates: Candidates,
-  part: (x: Tensor) => Tensor,
-): { positives: Tensor; negatives: Tensor } {
-  const no = torch.zeros([part(anchors).sizeOf(0), candidates.embeddings.sizeOf(0)], {
-    dtype: 'bool',
-    device: anchors.device,
-  });
-  const agree = (a: Tensor | undefined, b: Tensor | undefined): Tensor =>
-    a === undefined || b === undefined ? no : part(a).unsqueeze(1).eq(b.unsqueeze(0));
-  const allowed = agree(ids, candidates.ids).logicalNot();
-  const positives = agree(labels, candidates.labels).logicalAnd(allowed);
-  let negatives = allowed.logicalAnd(positives.logicalNot());
-  if (guides !== undefined && candidates.guides !== undefined && guideLimits !== undefined) {
-    const scores = similarityOf(part(guides).unsqueeze(1), candidates.guides.unsqueeze(0), 'dot');
-    negatives = negatives.logicalAnd(scores.le(part(guideLimits).to({ dtype: scores.dtype }).unsqueeze(1)));
-  }
-  return { positives, negatives };
 }

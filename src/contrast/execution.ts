@@ -1,5 +1,5 @@
 /** Whether the matrix of scores is held as a whole or gone through tile by tile. */
-import type { Device } from '../torch';
+import type { Tensor } from '../torch';
 import type { Execution } from './statistics';
 
 /** What was chosen, and why. */
@@ -22,17 +22,11 @@ const DENSE_MATRICES = 5;
 /** What tiles and the partial sums of columns take, about, whatever the size. */
 const TILED_FIXED = 48 << 20;
 
-/** Chooses by size and device, or takes what is wanted. */
-export function chooseExecution(problem: {
-  rows: number;
-  columns: number;
-  dimension: number;
-  /** Of a score. */
-  bytes: number;
-  device: Device;
-  wanted: Execution | 'auto';
-}): ExecutionChoice {
-  const { rows, columns, dimension, bytes, device, wanted } = problem;
+/** Chooses by size and device for rows, [N, D], and so many columns, or takes what is wanted. */
+export function chooseExecution(rowsOf: Tensor, columns: number, wanted: Execution | 'auto'): ExecutionChoice {
+  const [rows, dimension] = rowsOf.shape as readonly [number, number];
+  const { device } = rowsOf;
+  const bytes = rowsOf.dtype === 'float64' ? 8 : 4;
   const pairs = rows * columns;
   const denseBytes = DENSE_MATRICES * pairs * bytes;
   const tiledBytes = TILED_FIXED + 2 * (rows + columns) * dimension * bytes;

@@ -1,4 +1,5 @@
-import { InvalidArgumentError, autocast, torch, type Tensor } from '../torch';
+import { InvalidArgumentError, torch, type Tensor } from '../torch';
+import { withoutAutocast } from '../torch/autograd';
 import { functional } from '../nn';
 import { checkEmbeddings } from './similarity';
 
@@ -69,8 +70,7 @@ export class InfoNCE {
   /** The loss and what it is made of; takes the same as {@link InfoNCE.forward}. */
   parts(query: Tensor, positive: Tensor, negatives: Tensor | null = null): InfoNCEParts {
     this.#check(query, positive, negatives);
-    const device = query.device === 'cpu' ? 'cpu' : 'cuda';
-    return autocast({ device, enabled: false }, () => {
+    return withoutAutocast(query, () => {
       const dtype = [query, positive, negatives].some((x) => x?.dtype === 'float64') ? 'float64' : 'float32';
       const prepared = (x: Tensor): Tensor => {
         const wide = x.to({ dtype });

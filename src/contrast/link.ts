@@ -1,5 +1,6 @@
 /** Links: how an anchor's scores become its loss. */
-import { torch, type Tensor } from '../torch';
+import type { Tensor } from '../torch';
+import { softplus, whereAny } from './logarithms';
 import type { PairSet, Statistic } from './statistics';
 
 /** A statistic that a link asks for, of the anchors' scores. Which way the matrix is gone through is not the link's to know. */
@@ -45,11 +46,6 @@ export function defineLink<Names extends string>(link: Link<Names>): Link<Names>
   return link;
 }
 
-/** log(1 + exp(x)), exact for small and large x alike. */
-export function softplus(x: Tensor): Tensor {
-  return x.neg().logSigmoid().neg();
-}
-
 const lse = (over: PairSet, more: Partial<Need> = {}): Need => ({ kind: 'logSumExp', over, ...more });
 
 /**
@@ -89,12 +85,8 @@ export const decoupledLink = defineLink({
     sum: { kind: 'sum', over: 'positives' },
     count: { kind: 'count', over: 'positives' },
   },
-  loss: ({ negatives, sum, count }) => {
-    // Without negatives there is nothing to keep apart.
-    const none = negatives.eq(-Infinity);
-    const zero = negatives.newZeros([]);
-    return torch.where(none, zero, torch.where(none, zero, negatives).sub(sum.div(count)));
-  },
+  // Without negatives there is nothing to keep apart.
+  loss: ({ negatives, sum, count }) => whereAny(negatives, (some) => some.sub(sum.div(count))),
 });
 
 /** Each pair on its own (SigLIP, Zhai et al. 2023): Σₚ softplus(−sₚ) + Σₙ softplus(sₙ). */

@@ -1,5 +1,6 @@
 /** Statistics of a matrix of scores, for each row or column: what every objective here is made of. */
 import { InvalidArgumentError, ops, torch, type Tensor } from '../torch';
+import { maskedLogSumExp, softplus } from './logarithms';
 
 /** Which pairs count. */
 export type PairSet = 'positives' | 'negatives' | 'all';
@@ -101,17 +102,11 @@ export function tiledStatistics(pairs: Pairs, wanted: readonly Statistic[], byBl
   return results as Tensor[];
 }
 
-/** The scores and the class of each pair, as matrices [N, M]. */
-interface Matrices {
-  readonly scores: Tensor;
-  /** The pairs of a set; null for all of them. */
-  readonly masks: Readonly<Record<PairSet, Tensor | null>>;
-}
+/** The pairs of each set, as bool matrices [N, M]; null for all pairs. */
+export type PairMasks = Readonly<Record<PairSet, Tensor | null>>;
 
-function matricesOf(pairs: Pairs): Matrices {
-  const dtype = pairs.rows.dtype === 'float64' ? 'float64' : 'float32';
-  const wide = (x: Tensor): Tensor => x.to({ dtype });
-  let scores = wide(pairs.rows).matmul(wide(pairs.columns).t());
+/** @internal Which pairs are in which set. Of the rows and columns only how many there are matters. */
+export function masksOf(pairs: Pairs): PairMasks {
   const agree = (a: Tensor | undefined, b: Tensor | undefined): Tensor | null =>
     a === undefined || b === undefined ? null : a.unsqueeze(1).eq(b.unsqueeze(0));
   const excluded = agree(pairs.rowIds, pairs.columnIds);
@@ -121,54 +116,66 @@ function matricesOf(pairs: Pairs): Matrices {
   let negatives = positives === null ? all : positives.logicalNot();
   if (positives !== null && all !== null) negatives = negatives!.logicalAnd(all);
   if (pairs.rowGuides !== undefined && pairs.columnGuides !== undefined && pairs.guideLimits !== undefined) {
-    const guides = wide(pairs.rowGuides.detach()).matmul(wide(pairs.columnGuides.detach()).t());
-    const allowed = guides.le(wide(pairs.guideLimits.detach()).unsqueeze(1));
+    const { dtype } = pairs.rows;
+    const wide = (x: Tensor): Tensor => x.detach().to({ dtype: dtype === 'float64' ? dtype : 'float32' });
+    const guides = wide(pairs.rowGuides).matmul(wide(pairs.columnGuides).t());
+    const allowed = guides.le(wide(pairs.guideLimits).unsqueeze(1));
     negatives = negatives === null ? allowed : negatives.logicalAnd(allowed);
     all = positives === null ? negatives : positives.logicalOr(negatives);
   }
+  const { rows, columns } = pairs;
+  const none = (): Tensor =>
+    torch.zeros([1, 1], { dtype: 'bool', device: rows.device }).expand([rows.sizeOf(0), columns.sizeOf(0)]);
+  return { positives: positives ?? none(), negatives, all };
+}
+
+/** The scores and the class of each pair, as matrices [N, M]. */
+function matricesOf(pairs: Pairs): { scores: Tensor; masks: PairMasks } {
+  const dtype = pairs.rows.dtype === 'float64' ? 'float64' : 'float32';
+  const wide = (x: Tensor): Tensor => x.to({ dtype });
+  const masks = masksOf(pairs);
+  let scores = wide(pairs.rows).matmul(wide(pairs.columns).t());
   if (pairs.bias !== undefined) scores = scores.add(wide(pairs.bias));
-  if (positives !== null && pairs.margin) scores = scores.sub(positives.to({ dtype }).mul(pairs.margin));
-  const none = positives ?? torch.zeros([1, 1], { dtype: 'bool', device: scores.device }).expandAs(scores);
-  return { scores, masks: { positives: none, negatives, all } };
+  if (pairs.margin) scores = scores.sub(masks.positives!.to({ dtype }).mul(pairs.margin));
+  return { scores, masks };
 }
 
 function denseStatistics(pairs: Pairs, wanted: readonly Statistic[]): Tensor[] {
   const { scores, masks } = matricesOf(pairs);
-  return wanted.map(({ kind, over, axis, power = 1, weighted, offset }) => {
-    const along = [axis === 'columns' ? 0 : 1];
-    const mask = masks[over];
-    const only = (x: Tensor): Tensor => (mask === null ? x : torch.where(mask, x, x.newZeros([]))).sum(along);
-    const moved = (): Tensor => (offset === undefined ? scores : scores.sub(offset.unsqueeze(1))).mul(power);
-    switch (kind) {
-      case 'logSumExp': {
-        const x = scores.mul(power);
-        const weights = weighted === true ? pairs.columnWeights : undefined;
-        return maskedLogSumExp(weights === undefined ? x : x.add(weights.detach().to({ dtype: x.dtype })), mask, along);
-      }
-      case 'sum':
-        return only(scores);
-      case 'sumOfSquares':
-        return only(scores.square());
-      case 'softplus':
-        return only(moved().neg().logSigmoid().neg());
-      case 'hinge':
-        return only(moved().relu());
-      case 'count':
-        return only(torch.onesLike(scores.detach()));
-      case 'maximum': {
-        const values = scores.detach();
-        return (mask === null ? values : values.maskedFill(mask.logicalNot(), -Infinity)).amax(along);
-      }
-    }
-  });
+  const weights = pairs.columnWeights?.detach().to({ dtype: scores.dtype });
+  return wanted.map((statistic) => statisticOf(scores, masks[statistic.over], statistic, weights));
 }
 
-/** The gradient of LibTorch's logsumexp over nothing but −∞ is no number, so rows without a pair are left out of it. */
-function maskedLogSumExp(x: Tensor, mask: Tensor | null, along: number[]): Tensor {
-  if (mask === null) return x.logsumexp(along);
-  const any = mask.any(along[0]!, true);
-  const left = x.maskedFill(mask.logicalNot().logicalAnd(any), -Infinity);
-  return torch.where(any.squeeze(along[0]!), left.logsumexp(along), x.newZeros([]).sub(Infinity));
+/** @internal A statistic over the scores that the mask leaves, null for all; of what else it asks, its set is not looked at. */
+export function statisticOf(
+  scores: Tensor,
+  mask: Tensor | null,
+  { kind, axis, power = 1, weighted, offset }: Statistic,
+  weights?: Tensor,
+): Tensor {
+  const along = axis === 'columns' ? 0 : 1;
+  const only = (x: Tensor): Tensor => (mask === null ? x : torch.where(mask, x, x.newZeros([]))).sum([along]);
+  const moved = (): Tensor => (offset === undefined ? scores : scores.sub(offset.unsqueeze(1))).mul(power);
+  switch (kind) {
+    case 'logSumExp': {
+      const x = scores.mul(power);
+      return maskedLogSumExp(weighted === true && weights !== undefined ? x.add(weights) : x, mask, along);
+    }
+    case 'sum':
+      return only(scores);
+    case 'sumOfSquares':
+      return only(scores.square());
+    case 'softplus':
+      return only(softplus(moved()));
+    case 'hinge':
+      return only(moved().relu());
+    case 'count':
+      return only(torch.onesLike(scores.detach()));
+    case 'maximum': {
+      const values = scores.detach();
+      return (mask === null ? values : values.maskedFill(mask.logicalNot(), -Infinity)).amax([along]);
+    }
+  }
 }
 
 /** What is wrong with a list of statistics, said before anything is computed. */

@@ -131,3 +131,8 @@ export function autocast<T>(options: AutocastOptions, body: () => T): T {
     native.leaveAutocast(device, wasEnabled, oldDType);
   }
 }
+
+/** @internal Runs synchronous code without autocast on the device of `like`, for what would lose too much in a shorter type. */
+export function withoutAutocast<T>(like: Tensor, body: () => T): T {
+  return autocast({ device: like.device === 'cpu' ? 'cpu' : 'cuda', enabled: false }, body);
+}

@@ -3,15 +3,15 @@ import { InvalidArgumentError } from './errors';
 import { makeAsyncFunctions, type AsyncFunctions } from './async-functions';
 import { memory } from './devices';
 import { setPrintOptions } from './format';
-import { callOperator, wrap } from './frame';
-import { pool, reservePool } from './frame-memory';
+import { callOperator } from './frame';
+import { fromMemory } from './from-memory';
 import type { TorchFunctions } from './functions.generated';
 import { camelCase, unpackNames } from './names';
 import { debugLiveTensors } from './live-tensors';
 import { functionNames } from './names.generated';
 import { native } from './native';
 import { Tensor } from './tensor';
-import { dtypeCode, dtypeOfArray, flatten, packElements } from './typed-arrays';
+import { dtypeOfArray, flatten, packElements } from './typed-arrays';
 import type { Device, DType, NestedArray, Scalar, TensorOptions, TypedArray } from './types';
 
 /** Options of {@link FromData.tensor}. */
@@ -83,15 +83,12 @@ function isResizable(buffer: ArrayBufferLike): boolean {
   return resizable === true || growable === true;
 }
 
-function fromMemory(array: ArrayBufferView, shape: readonly number[], dtype: DType, copy: boolean): Tensor {
+function checkedFromMemory(array: ArrayBufferView, shape: readonly number[], dtype: DType, copy: boolean): Tensor {
   checkShape(shape);
   if (!copy && isResizable(array.buffer)) {
     throw new InvalidArgumentError('a buffer that can change its size cannot back a tensor without a copy');
   }
-  reservePool(shape.length);
-  pool.values.set(shape);
-  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-  return wrap(native.fromBuffer(bytes, dtypeCode(dtype), shape.length, !copy)) as Tensor;
+  return fromMemory(array, shape, dtype, !copy);
 }
 
 const bitPatterns = new Set<DType>(['float16', 'bfloat16']);
@@ -127,7 +124,7 @@ function fromTypedArray(array: TypedArray, shape?: readonly number[], options: F
     throw new InvalidArgumentError(`an array of ${own} cannot back a tensor of ${dtype} without a copy`);
   }
   const sizes = shape ?? (complexOf.has(dtype) ? [array.length / 2] : [array.length]);
-  return finish(fromMemory(array, sizes, direct ? dtype : own, copy), dtype, options);
+  return finish(checkedFromMemory(array, sizes, direct ? dtype : own, copy), dtype, options);
 }
 
 function tensor(data: NestedArray | TypedArray, options: FromDataOptions = {}): Tensor {
@@ -135,7 +132,7 @@ function tensor(data: NestedArray | TypedArray, options: FromDataOptions = {}): 
   const { shape, elements } = flatten(data);
   const { dtype } = options;
   const { array, own } = packElements(elements, dtype);
-  return finish(fromMemory(array, shape, own, true), dtype ?? own, options);
+  return finish(checkedFromMemory(array, shape, own, true), dtype ?? own, options);
 }
 
 function attachOperators(): Record<string, unknown> {
@@ -179,7 +176,7 @@ export const torch: Torch = Object.defineProperties(
     tensor,
     fromTypedArray,
     fromBytes: (bytes: Uint8Array, shape: readonly number[], dtype: DType): Tensor =>
-      fromMemory(bytes, shape, dtype, true),
+      checkedFromMemory(bytes, shape, dtype, true),
     full,
     setPrintOptions,
     memory,

@@ -1,12 +1,13 @@
 /** Parts of tensors by index: read, written and added to. */
 import { inspect } from 'node:util';
 import { KontrastError, TorchIndexError, TorchValueError } from './errors';
-import { callOperator, wrap } from './frame';
-import { pool, reservePool } from './frame-memory';
+import { callOperator } from './frame';
+import { fromMemory } from './from-memory';
 import { TensorHandle } from './handle';
+import { lazyOperator } from './lazy-operator';
 import { native } from './native';
 import type { Tensor } from './tensor';
-import { dtypeCode, dtypeOfArray, flatten, packElements } from './typed-arrays';
+import { dtypeOfArray, flatten, packElements } from './typed-arrays';
 import type { DType, NestedArray, Scalar, TypedArray } from './types';
 
 /** A range of a dimension, made by {@link slice}. */
@@ -402,24 +403,12 @@ function fromNested(nested: NestedArray, dtype: DType): Tensor {
   return fromMemory(array, shape, own);
 }
 
-function fromMemory(array: TypedArray, shape: readonly number[], dtype: DType): Tensor {
-  reservePool(shape.length);
-  pool.values.set(shape);
-  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-  return wrap(native.fromBuffer(bytes, dtypeCode(dtype), shape.length, false)) as Tensor;
-}
-
 function shapeText(shape: readonly number[]): string {
   return `[${shape.join(', ')}]`;
 }
 
 function indexError(message: string, cause?: unknown): TorchIndexError {
   return new TorchIndexError(message, { code: 'INDEX', cause });
-}
-
-function lazyOperator(name: string): () => number {
-  let index = -1;
-  return () => (index < 0 ? (index = native.operator(name)) : index);
 }
 
 const selectOperator = lazyOperator('aten::select.int');

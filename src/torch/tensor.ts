@@ -9,6 +9,7 @@ import { addHook, setAccumulationHook, type GradientHook, type Hook } from './ho
 import { readAt, writeAt, type IndexItem, type IndexValue } from './indexing';
 import { methodNames } from './names.generated';
 import { camelCase, unpackNames } from './names';
+import { lazyOperator } from './lazy-operator';
 import { native } from './native';
 import { formatMember, formatTensor, summarizeTensor, tensorToJson } from './format';
 import { collectLater, release } from './scope';
@@ -409,11 +410,6 @@ function toNumber(element: number | bigint | boolean, dtype: DType): number {
     throw new InvalidArgumentError(`${String(element)} is not exact as a number; read it with dataSync()`);
   }
   return number;
-}
-
-function lazyOperator(name: string): () => number {
-  let index = -1;
-  return () => (index < 0 ? (index = native.operator(name)) : index);
 }
 
 const detachOperator = lazyOperator('aten::detach');

@@ -10,9 +10,10 @@ import {
   type Generator,
   type Tensor,
 } from '../torch';
+import { withoutAutocast } from '../torch/autograd';
 import { positiveInteger } from '../nn/checks';
 import type { AnyModule, Module, Parameter } from '../nn';
-import { batchNormsOf, WholeBatchNorm, withoutAutocast } from './whole-batch-norm';
+import { batchNormsOf, WholeBatchNorm } from './whole-batch-norm';
 
 /**
  * How much of a batch an encoder holds at a time: so many samples, or neighbours whose costs add up to at most `most`, such as the tokens of

@@ -1,5 +1,6 @@
 /** Batch norms that see a batch in chunks and normalise it by the statistics of the whole. */
-import { autocast, enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
+import { enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
+import { withoutAutocast } from '../torch/autograd';
 import { inScope, openScope } from '../torch/scope';
 import type { AnyModule } from '../nn';
 import { BatchNorm, SplitBatchNorm } from '../norm';
@@ -9,11 +10,6 @@ export function batchNormsOf(module: AnyModule): BatchNorm[] {
   return module
     .modules()
     .filter((norm): norm is BatchNorm => norm instanceof BatchNorm && (norm.training || norm.runningMean === null));
-}
-
-/** Runs a backward pass from a tensor out of reach of autocast, where it belongs. */
-export function withoutAutocast<T>(from: Tensor, pass: () => T): T {
-  return autocast({ device: from.device === 'cpu' ? 'cpu' : 'cuda', enabled: false }, pass);
 }
 
 /** What runs an encoder on the chunks of a batch. */

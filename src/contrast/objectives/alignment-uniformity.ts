@@ -1,19 +1,11 @@
 /** Alignment and uniformity: what the contrastive loss strives for with many negatives, as two losses. */
 import { InvalidArgumentError, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
 import { contrast } from '../contrast';
 import { checkEmbeddings } from '../similarity';
 import type { Execution } from '../statistics';
-import {
-  checkNumber,
-  checkPaired,
-  inFullWidth,
-  partitionLink,
-  positionsOf,
-  reduced,
-  type Reduction,
-  widened,
-} from './parts';
+import { checkNumber, checkPaired, partitionLink, positionsOf, reduced, type Reduction, widened } from './parts';
 
 /** What {@link alignmentLoss} takes beside the embeddings. */
 export interface AlignmentOptions {
@@ -42,7 +34,7 @@ export function alignmentLoss(first: Tensor, second: Tensor, options: AlignmentO
   const { power = 2, normalize = true, reduction = 'mean' } = options;
   checkPaired(first, second, 'alignmentLoss');
   checkNumber(power, 'alignmentLoss: power', { above: true });
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const [x, y] = widened(first, second).map((z) => (normalize ? functional.normalize(z) : z));
     const squares = x!.sub(y!).square().sum([1]);
     // Below the second power the gradient of a distance of 0 is infinite; a clamped one has none.
@@ -75,7 +67,7 @@ export function uniformityLoss(embeddings: Tensor, options: UniformityOptions = 
   checkNumber(scale, 'uniformityLoss: scale', { above: true });
   const count = embeddings.sizeOf(0);
   if (count < 2) throw new InvalidArgumentError('uniformityLoss: one embedding has no pair; give at least two');
-  return inFullWidth(embeddings, () => {
+  return withoutAutocast(embeddings, () => {
     const [wide] = widened(embeddings);
     const x = normalize ? functional.normalize(wide) : wide;
     const ids = positionsOf(count, x);

@@ -1,7 +1,8 @@
 /** AMCL: several projection heads, and a temperature for each pair. */
 import { InvalidArgumentError, torch, type Device, type DType, type Generator, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional, Linear, Module, ReLU, Sequential } from '../../nn';
-import { checkDevice, checkNumber, inFullWidth } from './parts';
+import { checkDevice, checkNumber } from './parts';
 
 /** What an {@link Amcl} is made from. */
 export interface AmclOptions {
@@ -90,7 +91,7 @@ export class Amcl extends Module<[Tensor, Tensor, (Tensor | null)?]> {
    */
   override forward(first: Tensor, second: Tensor, queue: Tensor | null = null): Tensor {
     this.#check(first, second, queue);
-    return inFullWidth(first, () => {
+    return withoutAutocast(first, () => {
       const { dtype } = this.network.parameters()[0]!;
       const prepare = (x: Tensor): Tensor => functional.normalize(x.to({ dtype }));
       const views = prepare(torch.cat([first, second]));

@@ -2,6 +2,7 @@
 import { functional } from '../../nn';
 import { torch, type Tensor } from '../../torch';
 import { chooseExecution } from '../execution';
+import { addLogarithms, maskedLogSumExp } from '../logarithms';
 import type { Similarity } from '../similarity';
 import { pairStatistics, type Execution, type Pairs, type Statistic } from '../statistics';
 
@@ -29,15 +30,7 @@ export function negativeSums<Axis extends 'rows' | 'columns'>(
   axes: readonly Axis[],
   options: { execution: Execution | 'auto'; mean: boolean },
 ): Record<Axis, NegativeSums> {
-  const { rows, columns } = block;
-  const { execution } = chooseExecution({
-    rows: rows.sizeOf(0),
-    columns: columns.sizeOf(0),
-    dimension: rows.sizeOf(1),
-    bytes: rows.dtype === 'float64' ? 8 : 4,
-    device: rows.device,
-    wanted: options.execution,
-  });
+  const { execution } = chooseExecution(block.rows, block.columns.sizeOf(0), options.execution);
   const kinds = options.mean ? (['logSumExp', 'sum', 'count'] as const) : (['logSumExp'] as const);
   const wanted = axes.flatMap((axis) => kinds.map((kind): Statistic => ({ kind, over: 'negatives', axis })));
   const values = pairStatistics(block, wanted, execution);
@@ -51,13 +44,9 @@ export function negativeSums<Axis extends 'rows' | 'columns'>(
 /** The sums over negatives whose scores are here, [N, K]: those that are `allowed`, by default all. */
 export function ownSums(scores: Tensor, allowed?: Tensor): NegativeSums {
   const mask = allowed ?? torch.onesLike(scores.detach()).to('bool');
-  const zero = scores.newZeros([]);
-  // LibTorch's logsumexp has no gradient where all terms are −∞.
-  const any = mask.any(1, true);
-  const kept = scores.maskedFill(mask.logicalNot().logicalAnd(any), -Infinity).logsumexp([1]);
   return {
-    log: torch.where(any.squeeze(1), kept, zero.sub(Infinity)),
-    sum: torch.where(mask, scores, zero).sum([1]),
+    log: maskedLogSumExp(scores, mask, 1),
+    sum: torch.where(mask, scores, scores.newZeros([])).sum([1]),
     count: mask.to({ dtype: scores.dtype }).sum([1]),
   };
 }
@@ -65,10 +54,6 @@ export function ownSums(scores: Tensor, allowed?: Tensor): NegativeSums {
 /** The sums over several sets of negatives taken together. */
 export function together(sets: readonly NegativeSums[]): NegativeSums {
   const total = (values: Tensor[]): Tensor => values.reduce((a, b) => a.add(b));
-  const logs = torch.stack(sets.map(({ log }) => log));
-  // LibTorch's logsumexp has no gradient where all terms are −∞.
-  const none = logs.eq(-Infinity).all(0);
-  const zero = logs.newZeros([]);
-  const log = torch.where(none, zero.sub(Infinity), torch.where(none, zero, logs).logsumexp([0]));
+  const log = addLogarithms(sets.map((set) => set.log));
   return { log, sum: total(sets.map(({ sum }) => sum)), count: total(sets.map(({ count }) => count)) };
 }

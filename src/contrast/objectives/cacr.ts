@@ -1,8 +1,9 @@
 /** Contrastive attraction and contrastive repulsion. */
 import { InvalidArgumentError, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
 import { checkEmbeddings } from '../similarity';
-import { checkDevice, checkNumber, inFullWidth, widened } from './parts';
+import { checkDevice, checkNumber, widened } from './parts';
 
 /** What {@link cacr} takes beside the views. */
 export interface CacrOptions {
@@ -60,7 +61,7 @@ export function cacrParts(views: readonly Tensor[], options: CacrOptions = {}): 
   for (const [name, value] of Object.entries({ attraction, repulsion, positiveScale, negativeScale })) {
     checkNumber(value, `cacr: ${name}`);
   }
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const z = widened(...views).map((view) => (normalize ? functional.normalize(view) : view));
     const weighted = (distances: Tensor, scale: number): Tensor =>
       (weights === 'uniform' ? distances.mean([1]) : distances.mul(distances.mul(scale).softmax(1)).sum([1])).mean();

@@ -1,16 +1,8 @@
 /** CCC-wav2vec 2.0: cross-contrastive speech pre-training with clustered negatives. */
 import { InvalidArgumentError, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
-import {
-  checkDevice,
-  checkIds,
-  checkNumber,
-  checkPaired,
-  inFullWidth,
-  reduced,
-  widened,
-  type Reduction,
-} from './parts';
+import { checkDevice, checkIds, checkNumber, checkPaired, reduced, widened, type Reduction } from './parts';
 
 /** One side of the cross-contrastive loss: the frames of the original or of the augmented audio. */
 export interface SpeechFrames {
@@ -62,7 +54,7 @@ export function cccWav2Vec2(original: SpeechFrames, augmented: SpeechFrames, opt
   checkFrames(original, 'original');
   checkFrames(augmented, 'augmented');
   checkPaired(original.contexts, augmented.contexts, 'cccWav2Vec2', ['original.contexts', 'augmented.contexts']);
-  return inFullWidth(original.contexts, () => {
+  return withoutAutocast(original.contexts, () => {
     const lossOf = (contexts: Tensor, { targets, negatives, clusters }: SpeechFrames): Tensor => {
       const [wideContexts, wideTargets] = widened(contexts, targets);
       const rows = functional.normalize(wideContexts).div(temperature);

@@ -1,11 +1,12 @@
 /** CO2: both views should find the same negatives alike. */
 import { functional } from '../../nn';
 import { torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { chooseExecution } from '../execution';
 import { checkEmbeddings } from '../similarity';
 import { pairStatistics } from '../statistics';
 import type { CommonOptions } from './common-options';
-import { checkDevice, checkPaired, checkTemperature, inFullWidth, reduced, widened } from './parts';
+import { checkDevice, checkPaired, checkTemperature, reduced, widened } from './parts';
 
 /** What {@link co2} takes beside the views. */
 export interface Co2Options extends CommonOptions {
@@ -43,7 +44,7 @@ export function co2(first: Tensor, second: Tensor, options: Co2Options = {}): Te
     checkEmbeddings(negatives, 'co2: negatives', first.sizeOf(1));
     checkDevice(negatives, first, 'co2: negatives');
   }
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const [p, q, bank] = widened(first, second, negatives ?? first).map((x) => functional.normalize(x)) as [
       Tensor,
       Tensor,
@@ -56,14 +57,7 @@ export function co2(first: Tensor, second: Tensor, options: Co2Options = {}): Te
       const self = torch.eye(p.sizeOf(0), { dtype: 'bool', device: p.device });
       return reduced(divergence(scores, scores.t(), self, own), reduction);
     }
-    const chosen = chooseExecution({
-      rows: p.sizeOf(0),
-      columns: bank.sizeOf(0),
-      dimension: p.sizeOf(1),
-      bytes: p.dtype === 'float64' ? 8 : 4,
-      device: p.device,
-      wanted: execution,
-    }).execution;
+    const chosen = chooseExecution(p, bank.sizeOf(0), execution).execution;
     if (chosen === 'dense') {
       return reduced(divergence(scaled(p).matmul(bank.t()), scaled(q).matmul(bank.t()), null, own), reduction);
     }

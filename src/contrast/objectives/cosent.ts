@@ -1,9 +1,10 @@
 /** CoSENT, and its use beside InfoNCE in Conan-embedding. */
 import { InvalidArgumentError, torch, type Tensor } from '../../torch';
-import { softplus } from '../link';
+import { softplus } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { pairedSimilarity } from '../similarity';
 import { multipleNegatives, type MultipleNegativesOptions } from './multiple-negatives';
-import { checkDevice, checkNumber, checkPaired, checkShape, checkTemperature, inFullWidth, widened } from './parts';
+import { checkDevice, checkNumber, checkPaired, checkShape, checkTemperature, widened } from './parts';
 
 /** What {@link cosent} takes beside the pairs. */
 export interface CosentOptions {
@@ -31,7 +32,7 @@ export function cosent(first: Tensor, second: Tensor, targets: Tensor, options: 
   const { temperature = 0.05 } = options;
   checkGraded(first, second, targets, 'cosent');
   checkTemperature(temperature, 'cosent');
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const cosines = pairedSimilarity(...widened(first, second)).div(temperature);
     const isAbove = targets.unsqueeze(1).gt(targets.unsqueeze(0));
     const any = isAbove.any();

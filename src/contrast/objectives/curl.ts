@@ -1,10 +1,11 @@
 /** The losses of the theory of contrastive learning with latent classes. */
 import { InvalidArgumentError, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { contrast } from '../contrast';
 import { softmaxOfSumLink } from '../link';
 import { checkEmbeddings } from '../similarity';
 import type { Execution } from '../statistics';
-import { checkDevice, checkPaired, inFullWidth, positionsOf, reduced, widened, type Reduction } from './parts';
+import { checkDevice, checkPaired, positionsOf, reduced, widened, type Reduction } from './parts';
 
 /** What {@link curl} takes beside the embeddings. */
 export interface CurlOptions {
@@ -36,7 +37,7 @@ export function curl(anchors: Tensor, positives: Tensor, options: CurlOptions = 
   const { loss = 'logistic', negatives, reduction, execution } = options;
   checkPaired(anchors, positives, 'curl', ['anchors', 'positives']);
   checkNegatives(anchors, negatives);
-  if (loss === 'hinge') return inFullWidth(anchors, () => reduced(hinge(anchors, positives, negatives), reduction));
+  if (loss === 'hinge') return withoutAutocast(anchors, () => reduced(hinge(anchors, positives, negatives), reduction));
   const common = {
     anchors,
     similarity: 'dot',

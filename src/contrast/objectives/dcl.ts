@@ -1,9 +1,11 @@
 import { torch, type Tensor } from '../../torch';
+import { whereAny } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
 import { contrast } from '../contrast';
 import { decoupledLink, defineLink } from '../link';
 import type { CommonOptions, SimilarityOptions } from './common-options';
-import { checkNumber, checkTemperature, inFullWidth, widened } from './parts';
+import { checkNumber, checkTemperature, widened } from './parts';
 import { amongViews } from './views';
 
 /** What {@link dcl} takes beside the views. */
@@ -66,16 +68,12 @@ export function dclW(views: readonly Tensor[], options: DclWOptions = {}): Tenso
   checkTemperature(temperature, 'dclW');
   checkNumber(sigma, 'dclW: sigma', { above: true });
   const among = amongViews(views, 'dclW');
-  return inFullWidth(among.anchors, () => {
+  return withoutAutocast(among.anchors, () => {
     const attraction = weightedPositives(views, sigma, normalize).div(temperature);
     const link = defineLink({
       name: 'weighted decoupled softmax',
       needs: decoupledLink.needs,
-      loss: ({ negatives }) => {
-        const none = negatives.eq(-Infinity);
-        const zero = negatives.newZeros([]);
-        return torch.where(none, zero, torch.where(none, zero, negatives).sub(attraction));
-      },
+      loss: ({ negatives }) => whereAny(negatives, (some) => some.sub(attraction)),
     });
     return contrast({ ...common, ...among, temperature, link });
   });

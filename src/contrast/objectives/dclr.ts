@@ -1,5 +1,6 @@
 /** DCLR: negatives that a guide lets through, and negatives made of noise. */
 import { grad, enableGrad, InvalidArgumentError, noGrad, scope, torch, type Generator, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
 import { contrast, type Candidates } from '../contrast';
 import { checkEmbeddings } from '../similarity';
@@ -9,7 +10,6 @@ import {
   checkNumber,
   checkPaired,
   checkTemperature,
-  inFullWidth,
   partitionLink,
   positionsOf,
   type Reduction,
@@ -63,7 +63,7 @@ export function dclr(first: Tensor, second: Tensor, options: DclrOptions = {}): 
   if (guides.first.sizeOf(0) !== count) {
     throw new InvalidArgumentError(`dclr: guides: expected ${count} rows, found ${guides.first.sizeOf(0)}`);
   }
-  const [rows, columns] = inFullWidth(first, () =>
+  const [rows, columns] = withoutAutocast(first, () =>
     noGrad(() => widened(guides.first, guides.second, first).map((x) => functional.normalize(x))),
   );
   return contrast({

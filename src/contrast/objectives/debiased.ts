@@ -1,6 +1,7 @@
 import { torch, type Tensor } from '../../torch';
+import { softplus } from '../logarithms';
 import { contrast } from '../contrast';
-import { defineLink, softplus, type Link, type Need } from '../link';
+import { defineLink, type Link, type Need } from '../link';
 import type { CommonOptions } from './common-options';
 import { checkNumber, checkTemperature } from './parts';
 import { amongViews } from './views';

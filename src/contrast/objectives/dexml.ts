@@ -1,10 +1,12 @@
 import { InvalidArgumentError, noGrad, torch, type Tensor } from '../../torch';
+import { softplus, whereAny } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { contrast } from '../contrast';
-import { defineLink, softplus } from '../link';
+import { defineLink } from '../link';
 import { checkEmbeddings, type Similarity } from '../similarity';
 import { comparable } from './blocks';
 import type { CommonOptions, SimilarityOptions } from './common-options';
-import { checkDevice, checkNumber, checkTemperature, inFullWidth, widened, type Reduction } from './parts';
+import { checkDevice, checkNumber, checkTemperature, widened, type Reduction } from './parts';
 
 /** Which labels are an anchor's positives, where each anchor and each label is of one class. */
 export interface Classes {
@@ -63,7 +65,7 @@ export function dexml(anchors: Tensor, labels: Tensor, targets: Tensor | Classes
     );
   }
   checkTargets(targets, anchors, labels, 'dexml');
-  return inFullWidth(anchors, () => {
+  return withoutAutocast(anchors, () => {
     const scores = scoresOf(anchors, labels, similarity, temperature);
     const count = targets.sum([1]);
     // Without negatives nothing is to be kept apart, and LibTorch's logsumexp over nothing has no gradient.
@@ -79,13 +81,11 @@ const linkOf = (positives: 'mean' | 'sum') =>
   defineLink({
     name: 'softmax of each positive',
     needs: { negatives: { kind: 'logSumExp', over: 'negatives' }, count: { kind: 'count', over: 'positives' } },
-    loss: ({ negatives, count }, { more }) => {
-      const none = negatives.eq(-Infinity);
-      const zero = negatives.newZeros([]);
-      const offset = torch.where(none, zero, negatives);
-      const { sum } = more({ sum: { kind: 'softplus', over: 'positives', power: -1, offset } });
-      return torch.where(none, zero, positives === 'mean' ? sum.div(count) : sum);
-    },
+    loss: ({ negatives, count }, { more }) =>
+      whereAny(negatives, (offset) => {
+        const { sum } = more({ sum: { kind: 'softplus', over: 'positives', power: -1, offset } });
+        return positives === 'mean' ? sum.div(count) : sum;
+      }),
   });
 
 const meanLink = linkOf('mean');
@@ -137,7 +137,7 @@ export function softTopK(anchors: Tensor, labels: Tensor, targets: Tensor, optio
       `softTopK: k must be above 0 and below the number of labels, ${labels.sizeOf(0)}, or 'positives', found ${String(k)}`,
     );
   }
-  return inFullWidth(anchors, () => {
+  return withoutAutocast(anchors, () => {
     const scores = scoresOf(anchors, labels, similarity, temperature).mul(sharpness);
     // Where all labels are right, all may be chosen; any k below their number will do, as nothing is to be learnt.
     const chosen =

@@ -1,10 +1,11 @@
 /** False negative cancellation: negatives that look like the anchor's own sample are left out, or made positives. */
 import { functional } from '../../nn';
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { contrast } from '../contrast';
 import { checkEmbeddings } from '../similarity';
 import type { CommonOptions } from './common-options';
-import { checkDevice, checkNumber, checkTemperature, inFullWidth, partitionLink, reduced, widened } from './parts';
+import { checkDevice, checkNumber, checkTemperature, partitionLink, reduced, widened } from './parts';
 import { amongViews } from './views';
 
 /** How false negatives are found. */
@@ -53,7 +54,7 @@ export function falseNegativeElimination(views: readonly Tensor[], options: Fals
   const { temperature = 0.1, reduction, execution, ...search } = options;
   const among = amongViews(views, what);
   check(views, options, what);
-  return inFullWidth(among.anchors, () => {
+  return withoutAutocast(among.anchors, () => {
     const { guides, candidates, limits } = noGrad(() => detect(views, search));
     const [only] = guides;
     if (guides.length === 1) {
@@ -106,7 +107,7 @@ export function falseNegativeAttraction(views: readonly Tensor[], options: False
   const { temperature = 0.1, reduction, execution, ...search } = options;
   const among = amongViews(views, what);
   check(views, options, what);
-  return inFullWidth(among.anchors, () => {
+  return withoutAutocast(among.anchors, () => {
     const { ids } = among;
     const found = noGrad(() => detect(views, search));
     const partition = contrast({

@@ -1,20 +1,12 @@
 import { functional } from '../../nn';
 import { InvalidArgumentError, type Tensor } from '../../torch';
-import { softplus } from '../link';
+import { softplus } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { checkEmbeddings } from '../similarity';
 import type { Pairs } from '../statistics';
 import { negativeSums, together } from './blocks';
 import type { CommonOptions } from './common-options';
-import {
-  checkDevice,
-  checkNumber,
-  checkPaired,
-  checkTemperature,
-  inFullWidth,
-  positionsOf,
-  reduced,
-  widened,
-} from './parts';
+import { checkDevice, checkNumber, checkPaired, checkTemperature, positionsOf, reduced, widened } from './parts';
 
 /** The guide's embeddings of the same samples, which get no gradient. Their dimension E is the guide's own. */
 export interface GistGuides {
@@ -65,7 +57,7 @@ export function gist(anchors: Tensor, positives: Tensor, guides: GistGuides, opt
   const { temperature = 0.01, contrastAnchors = true, contrastPositives = true } = options;
   const { execution = 'auto', reduction = 'mean' } = options;
   check(anchors, positives, guides, options);
-  return inFullWidth(anchors, () => {
+  return withoutAutocast(anchors, () => {
     const unit = (x: Tensor): Tensor => functional.normalize(x);
     const wide = widened(anchors, positives, ...(options.negatives === undefined ? [] : [options.negatives]));
     const [a, p, n] = wide.map(unit) as [Tensor, Tensor, Tensor?];

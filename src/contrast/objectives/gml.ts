@@ -1,8 +1,9 @@
 /** GML: recognition as mutual information between features and labels. */
 import { InvalidArgumentError, torch, type Device, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional, Module, Parameter } from '../../nn';
 import { checkEmbeddings } from '../similarity';
-import { checkDevice, checkIds, checkNumber, checkShape, inFullWidth, widened } from './parts';
+import { checkDevice, checkIds, checkNumber, checkShape, widened } from './parts';
 
 /** What a {@link Gml} is made from. */
 export interface GmlOptions {
@@ -101,7 +102,7 @@ export class Gml extends Module<[GmlBatch]> {
   override forward(batch: GmlBatch): Tensor {
     this.#check(batch);
     const { labels, ids, keyLabels, keyIds, teacherLogits } = batch;
-    return inFullWidth(batch.queries, () => {
+    return withoutAutocast(batch.queries, () => {
       const [rawQueries, rawKeys, rawLogits] = widened(batch.queries, batch.keys, batch.logits);
       const [queries, keys] = [rawQueries, rawKeys].map((x) => (this.normalize ? functional.normalize(x) : x));
       const { dtype } = queries!;

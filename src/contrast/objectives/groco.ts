@@ -1,8 +1,9 @@
 /** GroCo: positives before negatives, by a sorting network that can be differentiated. */
 import { InvalidArgumentError, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
 import { checkEmbeddings } from '../similarity';
-import { checkDevice, checkNumber, inFullWidth, positionsOf, reduced, widened, type Reduction } from './parts';
+import { checkDevice, checkNumber, positionsOf, reduced, widened, type Reduction } from './parts';
 
 /** What {@link softSort} takes beside the values. */
 export interface SoftSortOptions {
@@ -29,7 +30,7 @@ export function softSort(values: Tensor, options: SoftSortOptions = {}): SoftSor
   const { steepness = 1 } = options;
   checkEmbeddings(values, 'softSort: values');
   checkNumber(steepness, 'softSort: steepness', { above: true });
-  return inFullWidth(values, () => {
+  return withoutAutocast(values, () => {
     const [wide] = widened(values);
     const [rows, size] = [wide.sizeOf(0), wide.sizeOf(1)];
     const identity = torch.eye(size, { dtype: wide.dtype, device: wide.device });
@@ -95,7 +96,7 @@ export function groco(views: readonly Tensor[], options: GrocoOptions = {}): Ten
   }
   checkNumber(steepness, 'groco: steepness', { above: true });
   const taken = Math.min(negatives, count - 1);
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const z = widened(...views).map((view) => functional.normalize(view));
     const fixed = detach ? z.map((view) => view.detach()) : z;
     if (taken === 0) return reduced(z[0]!.mul(0).sum([1]), reduction);

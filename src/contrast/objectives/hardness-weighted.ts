@@ -1,7 +1,8 @@
 /** In-batch softmax whose negatives weigh more the more alike they are. */
 import { functional } from '../../nn';
 import { InvalidArgumentError, torch, type Tensor } from '../../torch';
-import { softplus } from '../link';
+import { softplus } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { negativeSums, ownSums, together, type NegativeSums } from './blocks';
 import type { CommonOptions } from './common-options';
 import {
@@ -10,7 +11,6 @@ import {
   checkNumber,
   checkPaired,
   checkTemperature,
-  inFullWidth,
   positionsOf,
   reduced,
   widened,
@@ -56,7 +56,7 @@ export function hardnessWeighted(anchors: Tensor, positives: Tensor, options: Ha
   check(anchors, positives, options);
   const { negatives, weighted = 'inBatch', strength = 9, temperature = 0.05 } = options;
   const { execution = 'auto', reduction } = options;
-  return inFullWidth(anchors, () => {
+  return withoutAutocast(anchors, () => {
     const [a, p, hard] = widened(anchors, positives, negatives ?? positives).map((x) => functional.normalize(x)) as [
       Tensor,
       Tensor,

@@ -1,5 +1,6 @@
 /** How temperature weighs negatives: the loss that takes the hardest only, and what tells how hard a loss presses. */
 import { enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
 import { contrast, type Candidates } from '../contrast';
 import { defineLink } from '../link';
@@ -11,7 +12,6 @@ import {
   checkNumber,
   checkPaired,
   checkTemperature,
-  inFullWidth,
   partitionLink,
   positionsOf,
   type Reduction,
@@ -61,7 +61,7 @@ export function hardContrastive(anchors: Tensor, positives: Tensor, options: Har
   const labels = positionsOf(anchors.sizeOf(0), anchors);
   const sets = negatives === undefined ? [positives] : [positives, negatives];
   // The engine leaves out negatives whose guide score is above a limit. Minus the similarity is the guide: the easy ones are above.
-  const [rows, ...columns] = inFullWidth(anchors, () =>
+  const [rows, ...columns] = withoutAutocast(anchors, () =>
     noGrad(() => widened(anchors, ...sets).map((x) => functional.normalize(x))),
   );
   const candidates = sets.map((embeddings, i): Candidates => ({
@@ -74,7 +74,7 @@ export function hardContrastive(anchors: Tensor, positives: Tensor, options: Har
     candidates,
     labels,
     guides: rows!.neg(),
-    guideLimits: inFullWidth(anchors, () => noGrad(() => limitsOf(rows!, torch.cat(columns), share))),
+    guideLimits: withoutAutocast(anchors, () => noGrad(() => limitsOf(rows!, torch.cat(columns), share))),
     temperature,
     reduction,
     execution,
@@ -137,7 +137,7 @@ export function penaltyShares(
 ): Tensor {
   const { temperature = 0.07 } = options;
   checkNegatives(first, second, temperature, 'penaltyShares');
-  return inFullWidth(first, () =>
+  return withoutAutocast(first, () =>
     noGrad(() => {
       const [x, y] = widened(first, second);
       return similarityMatrix(x, y).div(temperature).fillDiagonal_(-Infinity).softmax(1);

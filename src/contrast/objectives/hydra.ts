@@ -1,5 +1,6 @@
 /** Hydra, also SimLAP: any two samples as positives, in a subspace that their classes' pair opens. */
 import { InvalidArgumentError, torch, type Device, type DType, type Generator, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { init, Linear, Module, Parameter, ReLU, Sequential } from '../../nn';
 import {
   checkDevice,
@@ -8,7 +9,6 @@ import {
   checkPaired,
   checkShape,
   checkTemperature,
-  inFullWidth,
   reduced,
   widened,
   type Reduction,
@@ -103,7 +103,7 @@ export function gatedContrastive(
   if (!gates.isFloatingPoint()) {
     throw new InvalidArgumentError(`gatedContrastive: gates must be floating-point, found ${gates.dtype}`);
   }
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const [x, y, g] = widened(first, second, gates);
     const scale = typeof temperature === 'number' ? x.newFull([], temperature) : temperature.reshape([]);
     const squares = g.square();

@@ -1,9 +1,11 @@
-import { InvalidArgumentError, noGrad, torch, type Tensor } from '../../torch';
+import { InvalidArgumentError, noGrad, type Tensor } from '../../torch';
+import { softplus, whereAny } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { contrast } from '../contrast';
-import { defineLink, softplus } from '../link';
+import { defineLink } from '../link';
 import { pairedSimilarity } from '../similarity';
 import type { CommonOptions } from './common-options';
-import { checkNumber, checkPaired, inFullWidth, positionsOf, widened } from './parts';
+import { checkNumber, checkPaired, positionsOf, widened } from './parts';
 import { amongViews } from './views';
 
 /** What {@link macl} takes beside the views. */
@@ -33,16 +35,14 @@ const LEAST = 0.01;
 const reweightedLink = defineLink({
   name: 'reweighted softmax',
   needs: { negatives: { kind: 'logSumExp', over: 'negatives' }, own: { kind: 'sum', over: 'positives' } },
-  loss: ({ negatives, own }) => {
-    const none = negatives.eq(-Infinity);
-    const zero = negatives.newZeros([]);
-    const x = torch.where(none, zero, torch.where(none, zero, negatives).sub(own));
-    const fixed = x.detach();
-    // Where x is far below 0 both parts of the quotient vanish, and it is 1.
-    const clamped = fixed.clampMin(-30);
-    const value = torch.where(none, zero, softplus(clamped).div(clamped.sigmoid()));
-    return value.add(x.sub(fixed));
-  },
+  loss: ({ negatives, own }) =>
+    whereAny(negatives, (some) => {
+      const x = some.sub(own);
+      const fixed = x.detach();
+      // Where x is far below 0 both parts of the quotient vanish, and it is 1.
+      const clamped = fixed.clampMin(-30);
+      return softplus(clamped).div(clamped.sigmoid()).add(x.sub(fixed));
+    }),
 });
 
 /**
@@ -78,7 +78,7 @@ export function macl(first: Tensor, second: Tensor, options: MaclOptions = {}): 
     throw new InvalidArgumentError(`macl: candidates must be 'otherView' or 'allViews', found '${String(candidates)}'`);
   }
   const adapted = noGrad(() =>
-    inFullWidth(first, () => {
+    withoutAutocast(first, () => {
       const gain = pairedSimilarity(...widened(first, second))
         .mean()
         .sub(initialAlignment);

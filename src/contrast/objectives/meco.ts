@@ -1,7 +1,8 @@
 /** Maximum likelihood of unnormalised models, with a moving average of the partition function. */
 import { InvalidArgumentError, noGrad, torch, type Device, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { Module } from '../../nn';
-import { checkDevice, checkNumber, checkShape, inFullWidth, widened } from './parts';
+import { checkDevice, checkNumber, checkShape, widened } from './parts';
 
 /** What {@link Meco} is made from. */
 export interface MecoOptions {
@@ -50,7 +51,7 @@ export class Meco extends Module<[Tensor, Tensor, Tensor]> {
       checkDevice(scores, this.logPartition, `Meco: ${name}`);
     }
     checkShape(noiseLogDensities, noiseScores.shape, 'Meco: noiseLogDensities');
-    return inFullWidth(dataScores, () => {
+    return withoutAutocast(dataScores, () => {
       const [data, noise, densities] = widened(dataScores, noiseScores, noiseLogDensities);
       const logZ = noise.sub(densities).logsumexp([0]).sub(Math.log(noise.numel()));
       const logU = noGrad(() => this.#follow(logZ.detach().to({ dtype: 'float64' }))).to({ dtype: data.dtype });

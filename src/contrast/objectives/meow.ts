@@ -1,5 +1,6 @@
 /** MEOW and AdaMEOW: negatives weighed by clusterings or by a learnt network, and prototypes. */
 import { InvalidArgumentError, torch, type Device, type DType, type Generator, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional, Linear, Module } from '../../nn';
 import { contrast } from '../contrast';
 import { checkEmbeddings } from '../similarity';
@@ -11,7 +12,6 @@ import {
   checkPaired,
   checkShape,
   checkTemperature,
-  inFullWidth,
   partitionLink,
   positionsOf,
   reduced,
@@ -49,7 +49,7 @@ export function meow(first: Tensor, second: Tensor, clusterings: readonly Tensor
   checkTemperature(temperature, 'meow');
   if (clusterings.length === 0) throw new InvalidArgumentError('meow: there are no clusterings');
   clusterings.forEach((clusters, i) => checkIds(clusters, first.sizeOf(0), `meow: clustering ${i}`, first));
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const sums = clusterings.map((labels) =>
       contrast({
         anchors: first,
@@ -114,7 +114,7 @@ export function prototypeContrast(
   checkNumber(temperature, 'prototypeContrast: temperature', { above: true });
   const count = prototypes.sizeOf(0);
   if (concentrations !== undefined) checkShape(concentrations, [count], 'prototypeContrast: concentrations');
-  return inFullWidth(embeddings, () => {
+  return withoutAutocast(embeddings, () => {
     const [x, centres] = widened(embeddings, prototypes).map((z) => functional.normalize(z));
     const scaled =
       concentrations === undefined
@@ -183,7 +183,7 @@ export class AdaMeow extends Module<[Tensor, Tensor]> {
    */
   override forward(first: Tensor, second: Tensor): Tensor {
     checkPaired(first, second, 'AdaMeow');
-    return inFullWidth(first, () => {
+    return withoutAutocast(first, () => {
       const { dtype } = this.inner.weight;
       const [x, y] = [first, second].map((z) => functional.normalize(z.to({ dtype })));
       const scores = x!.matmul(y!.t()).div(this.temperature);

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Tensor } from '../../torch';
-import { softplus } from '../link';
+import { softplus } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { checkEmbeddings, type Similarity } from '../similarity';
 import type { Pairs } from '../statistics';
 import { comparable, negativeSums, ownSums, together, type NegativeSums } from './blocks';
@@ -10,7 +11,6 @@ import {
   checkNumber,
   checkPaired,
   checkTemperature,
-  inFullWidth,
   positionsOf,
   reduced,
   widened,
@@ -86,7 +86,7 @@ export function multipleNegatives(anchors: Tensor, positives: Tensor, options: M
   const { bothDirections = false, contrastAnchors = false, contrastPositives = false, softmax = 'joint' } = options;
   const { temperature = 0.05, similarity = 'cosine', margin = 0, labelSmoothing = 0, falseNegativeMargin } = options;
   const { execution = 'auto', reduction = 'mean', shareNegatives = true } = options;
-  return inFullWidth(anchors, () => {
+  return withoutAutocast(anchors, () => {
     const given = widened(anchors, positives, ...(options.negatives === undefined ? [] : [options.negatives]));
     const [a, p] = given.map((x) => comparable(x, similarity)) as [Tensor, Tensor];
     const count = a.sizeOf(0);

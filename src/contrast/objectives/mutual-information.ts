@@ -1,8 +1,9 @@
 /** Bounds of mutual information from the scores of a critic, and critics. */
 import { InvalidArgumentError, torch, type Device, type DType, type Generator, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { init, Linear, Module, Parameter, ReLU, Sequential } from '../../nn';
 import { checkEmbeddings } from '../similarity';
-import { inFullWidth, positionsOf, widened } from './parts';
+import { positionsOf, widened } from './parts';
 
 /**
  * The InfoNCE bound of mutual information (van den Oord et al. 2018; as compared by Tschannen et al. 2020, "On Mutual Information Maximization
@@ -19,7 +20,7 @@ import { inFullWidth, positionsOf, widened } from './parts';
  */
 export function infoNceBound(scores: Tensor): Tensor {
   checkScores(scores, 'infoNceBound');
-  return inFullWidth(scores, () => {
+  return withoutAutocast(scores, () => {
     const [wide] = widened(scores);
     return wide
       .diagonal()
@@ -46,7 +47,7 @@ export function nwjBound(scores: Tensor): Tensor {
   checkScores(scores, 'nwjBound');
   const count = scores.sizeOf(0);
   if (count < 2) throw new InvalidArgumentError('nwjBound: one pair has no scores off the diagonal; give at least two');
-  return inFullWidth(scores, () => {
+  return withoutAutocast(scores, () => {
     const [wide] = widened(scores);
     const own = positionsOf(count, wide).unsqueeze(1);
     const apart = wide.scatter(1, own, -Infinity).logsumexp([0, 1]);

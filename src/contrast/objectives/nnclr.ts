@@ -1,10 +1,11 @@
 /** NNCLR: nearest neighbours as positives. */
 import { functional } from '../../nn';
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { contrast } from '../contrast';
 import { checkEmbeddings } from '../similarity';
 import type { CommonOptions } from './common-options';
-import { checkDevice, checkPaired, checkShape, checkTemperature, inFullWidth, positionsOf, widened } from './parts';
+import { checkDevice, checkPaired, checkShape, checkTemperature, positionsOf, widened } from './parts';
 
 /** Gives each row of [N, D] its nearest neighbour, [N, D]: an approximate index, a bank on another device. */
 export type NeighborLookup = (embeddings: Tensor) => Tensor;
@@ -37,7 +38,7 @@ export function nearestInSupport(embeddings: Tensor, support: Tensor): Tensor {
   checkEmbeddings(embeddings, 'nearestInSupport: embeddings');
   checkEmbeddings(support, 'nearestInSupport: support', embeddings.sizeOf(1));
   checkDevice(support, embeddings, 'nearestInSupport: support');
-  return inFullWidth(embeddings, () =>
+  return withoutAutocast(embeddings, () =>
     noGrad(() => {
       const [x, bank] = widened(embeddings, support).map((y) => functional.normalize(y)) as [Tensor, Tensor];
       const rows = Math.max(1, Math.floor(CHUNK / bank.sizeOf(0)));

@@ -1,5 +1,5 @@
 /** What several objectives need: checks, widths, reductions. */
-import { autocast, InvalidArgumentError, torch, type Tensor } from '../../torch';
+import { InvalidArgumentError, torch, type Tensor } from '../../torch';
 import { defineLink } from '../link';
 import { checkEmbeddings } from '../similarity';
 
@@ -29,11 +29,6 @@ export function reduced(losses: Tensor, reduction: Reduction = 'mean'): Tensor {
 export function widened<Tensors extends readonly Tensor[]>(...tensors: Tensors): { [K in keyof Tensors]: Tensor } {
   const dtype = tensors.some((x) => x.dtype === 'float64') ? 'float64' : 'float32';
   return tensors.map((x) => x.to({ dtype })) as { [K in keyof Tensors]: Tensor };
-}
-
-/** Runs `body` without autocast: losses of short types lose what matters. */
-export function inFullWidth<T>(like: Tensor, body: () => T): T {
-  return autocast({ device: like.device === 'cpu' ? 'cpu' : 'cuda', enabled: false }, body);
 }
 
 /**

@@ -1,16 +1,8 @@
 /** SCAV: sequences compared frame by frame instead of by one vector. */
 import { InvalidArgumentError, torch, type Tensor } from '../../torch';
+import { withoutAutocast } from '../../torch/autograd';
 import { functional } from '../../nn';
-import {
-  checkDevice,
-  checkNumber,
-  checkTemperature,
-  inFullWidth,
-  positionsOf,
-  reduced,
-  widened,
-  type Reduction,
-} from './parts';
+import { checkDevice, checkNumber, checkTemperature, positionsOf, reduced, widened, type Reduction } from './parts';
 
 /**
  * How far two sequences of vectors are apart:
@@ -55,7 +47,7 @@ export function sequenceDistances(first: Tensor, second: Tensor, options: Sequen
   checkDevice(second, first, 'sequenceDistances: second');
   checkNumber(regularization, 'sequenceDistances: regularization', { above: true });
   checkNumber(steps, 'sequenceDistances: steps', { low: 1 });
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const [x, y] = widened(first, second).map((z) => (normalize ? functional.normalize(z) : z));
     if (distance === 'interpolated') return interpolated(x!, y!);
     const costs = root(squaredDistances(x!.flatten(0, 1), y!.flatten(0, 1)))
@@ -144,7 +136,7 @@ export function scav(first: Tensor, second: Tensor, options: ScavOptions = {}): 
       `scav: first and second must hold as many sequences, found [${first.shape.join(', ')}] and [${second.shape.join(', ')}]`,
     );
   }
-  return inFullWidth(first, () => {
+  return withoutAutocast(first, () => {
     const distances = sequenceDistances(first, second, about);
     const scale = typeof temperature === 'number' ? distances.newFull([], temperature) : temperature.reshape([]);
     const scores = distances.neg().div(scale);

@@ -1,9 +1,10 @@
 import { functional } from '../../nn';
 import { InvalidArgumentError, type Tensor } from '../../torch';
-import { softplus } from '../link';
+import { softplus } from '../logarithms';
+import { withoutAutocast } from '../../torch/autograd';
 import { checkEmbeddings } from '../similarity';
 import { ownSums } from './blocks';
-import { checkDevice, checkShape, checkTemperature, inFullWidth, widened, type Reduction } from './parts';
+import { checkDevice, checkShape, checkTemperature, widened, type Reduction } from './parts';
 
 /** What {@link socialNce} takes beside the embeddings. */
 export interface SocialNceOptions {
@@ -64,7 +65,7 @@ export function socialNce(
     checkShape(valid, [count, negatives.sizeOf(1)], `${what}: valid`);
     checkDevice(valid, motions, `${what}: valid`);
   }
-  return inFullWidth(motions, () => {
+  return withoutAutocast(motions, () => {
     const several = positives.ndim === 2 ? positives.unsqueeze(1) : positives;
     const [m, own, others] = widened(motions, several, negatives).map((x) => functional.normalize(x)) as [
       Tensor,

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, type Tensor } from '../../torch';
+import { softplus } from '../logarithms';
 import { contrast } from '../contrast';
-import { defineLink, softmaxLink, softplus } from '../link';
+import { defineLink, softmaxLink } from '../link';
 import type { SimilarityOptions } from './common-options';
 import { positionsOf } from './parts';
 import { checkEmbeddings } from '../similarity';
