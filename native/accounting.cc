@@ -81,14 +81,16 @@ class CountingAllocator : public c10::Allocator {
 };
 
 // cpuMemory() -> [bytes, peak bytes] that LibTorch has allocated in this process
-Napi::Value cpuMemory(Environment&, const Napi::CallbackInfo& info) {
+Napi::Value cpuMemory(Environment& environment, const Napi::CallbackInfo& info) {
+  environment.tensors.freeWaiting();
   auto numbers = Napi::Array::New(info.Env(), 2);
   numbers.Set(0u, static_cast<double>(CountingAllocator::current.load()));
   numbers.Set(1u, static_cast<double>(CountingAllocator::peak.load()));
   return numbers;
 }
 
-Napi::Value resetCpuPeak(Environment&, const Napi::CallbackInfo& info) {
+Napi::Value resetCpuPeak(Environment& environment, const Napi::CallbackInfo& info) {
+  environment.tensors.freeWaiting();
   CountingAllocator::peak = CountingAllocator::current.load();
   return info.Env().Undefined();
 }

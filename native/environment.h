@@ -75,15 +75,27 @@ struct InternedString {
 };
 
 // Tensors by integer handle: the slot's index in the low 32 bits, its generation above.
+//
+// A scope that ends gives back many small blocks at once, which malloc merges, only to cut the next ones out of the whole again. So a
+// released tensor that holds next to nothing waits, outside the table, until another one is made: memory then passes from the
+// one to the other, as it does where each result is freed before the next.
 class TensorTable {
  public:
   double add(at::Tensor tensor);
   at::Tensor& at(double handle) {
     auto* slot = find(handle);
     if (slot == nullptr) throwDisposed();
+    if (!slot->isLight) argumentsAreLight_ = false;
     return slot->tensor;
   }
   bool release(double handle, int64_t* trackedBytes);
+  // As above; the tensor may wait.
+  void releaseLater(double handle, int64_t* trackedBytes);
+  // Frees what waits.
+  void freeWaiting() noexcept;
+  // Around an operator's call: tensors added before its end are its results, those looked up its arguments.
+  void beginCall() { argumentsAreLight_ = true; }
+  void endCall() { argumentsAreLight_ = false; }
   // Notes that V8 should know of this tensor's bytes; returns them.
   int64_t track(double handle);
   size_t live() const { return live_; }
@@ -93,8 +105,15 @@ class TensorTable {
   struct Slot {
     at::Tensor tensor;
     uint32_t generation = 1;
+    // As it was added.
+    uint32_t version = 0;
+    // Whether it holds few bytes, and its graph, as it was then, only tensors that do.
+    bool isLight = false;
     int64_t trackedBytes = 0;
   };
+  // Takes a tensor out of the table.
+  at::Tensor take(double handle, int64_t* trackedBytes, bool* mayWait);
+  static bool mayWait(const Slot& slot);
   Slot* find(double handle) {
     // Neither is true of NaN.
     if (!(handle >= 0 && handle < static_cast<double>(kHandles))) return nullptr;
@@ -114,6 +133,8 @@ class TensorTable {
 
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
+  std::vector<at::Tensor> waiting_;
+  bool argumentsAreLight_ = false;
   size_t live_ = 0;
 };
 

@@ -213,6 +213,7 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   const auto count = environment.frame.call[1];
   const char* name = nullptr;
   const Overload* overload = nullptr;
+  environment.tensors.beginCall();
   try {
     auto& op = *environment.operators.at(index);
     name = op.name.c_str();
@@ -229,6 +230,7 @@ napi_value invoke(napi_env env, napi_callback_info info) {
   } catch (...) {
     raiseCurrentException(env, environment, name, overload);
   }
+  environment.tensors.endCall();
   return nullptr;
 }
 

@@ -27,9 +27,27 @@ constexpr int64_t kTensorBytes = 256;
 // V8 is told of changes in steps, since each telling may start a garbage collection.
 constexpr int64_t kReportStep = 4 << 20;
 
+// A light tensor has no more than this, and so many wait at most.
+constexpr size_t kLightBytes = 1024;
+constexpr size_t kMostWaiting = 4096;
+
+bool hasFewBytes(const c10::TensorImpl& tensor) { return tensor.unsafe_storage().nbytes() <= kLightBytes; }
+
+bool isSmall(const c10::TensorImpl& tensor) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.has_storage() && hasFewBytes(tensor) &&
+         static_cast<size_t>(tensor.numel()) <= kLightBytes;
+}
+
+uint32_t versionOf(const c10::TensorImpl& tensor) {
+  const auto& counter = tensor.version_counter();
+  return counter.enabled() ? counter.current_version() : 0;
+}
+
 }  // namespace
 
 double TensorTable::add(at::Tensor tensor) {
+  // Before the table is touched: freeing it may run code that uses the table.
+  if (!waiting_.empty()) waiting_.pop_back();
   uint32_t index;
   if (free_.empty()) {
     index = static_cast<uint32_t>(slots_.size());
@@ -39,6 +57,9 @@ double TensorTable::add(at::Tensor tensor) {
     free_.pop_back();
   }
   auto& slot = slots_[index];
+  const auto& about = *tensor.unsafeGetTensorImpl();
+  slot.isLight = isSmall(about) && (argumentsAreLight_ || !about.requires_grad() || tensor.is_leaf());
+  if (slot.isLight) slot.version = versionOf(about);
   slot.tensor = std::move(tensor);
   live_++;
   return handleOf(slot.generation, index);
@@ -50,21 +71,43 @@ void TensorTable::throwDisposed() {
                 "Return it from the scope, or keep() it, to use it afterwards");
 }
 
-bool TensorTable::release(double handle, int64_t* trackedBytes) {
+bool TensorTable::mayWait(const Slot& slot) {
+  if (!slot.isLight) return false;
+  const auto& tensor = *slot.tensor.unsafeGetTensorImpl();
+  // Since then it may have been given other memory, and work in place may have joined another graph to its own.
+  return hasFewBytes(tensor) && (!tensor.requires_grad() || versionOf(tensor) == slot.version);
+}
+
+at::Tensor TensorTable::take(double handle, int64_t* trackedBytes, bool* waits) {
   auto* slot = find(handle);
-  if (slot == nullptr) return false;
+  if (slot == nullptr) return {};
   *trackedBytes += slot->trackedBytes;
   slot->trackedBytes = 0;
   live_--;
-  // The tensor leaves the table before it is freed: freeing it may run code that uses the table.
-  const auto tensor = std::move(slot->tensor);
+  if (waits != nullptr) *waits = waiting_.size() < kMostWaiting && mayWait(*slot);
+  auto tensor = std::move(slot->tensor);
   slot->tensor = at::Tensor();
   const auto index = static_cast<uint32_t>(slot - slots_.data());
   if (slot->generation < kLastGeneration) {
     slot->generation++;
     free_.push_back(index);
   }
-  return true;
+  return tensor;
+}
+
+bool TensorTable::release(double handle, int64_t* trackedBytes) {
+  // The tensor leaves the table before it is freed: freeing it may run code that uses the table.
+  return take(handle, trackedBytes, nullptr).defined();
+}
+
+void TensorTable::releaseLater(double handle, int64_t* trackedBytes) {
+  bool waits = false;
+  auto tensor = take(handle, trackedBytes, &waits);
+  if (waits) waiting_.push_back(std::move(tensor));
+}
+
+void TensorTable::freeWaiting() noexcept {
+  while (!waiting_.empty()) waiting_.pop_back();
 }
 
 std::vector<double> TensorTable::handles() const {
@@ -116,7 +159,7 @@ Napi::Value releaseMany(Environment& environment, const Napi::CallbackInfo& info
   const auto count = std::min<size_t>(info[0].As<Napi::Number>().Uint32Value(), environment.frame.poolSize);
   int64_t tracked = 0;
   // The last one first: memory that is freed in the order opposite to its making grows back together most cheaply.
-  for (size_t i = count; i > 0; i--) environment.tensors.release(environment.frame.pool[i - 1], &tracked);
+  for (size_t i = count; i > 0; i--) environment.tensors.releaseLater(environment.frame.pool[i - 1], &tracked);
   if (tracked != 0) reportBytes(info.Env(), environment, -tracked);
   environment.thread->deleteReferences(info.Env());
   return info.Env().Undefined();

@@ -5,11 +5,13 @@ interface Panel {
   title: string;
   unit: string;
   value: (row: Row) => number;
+  /** From here on it is worth showing. */
+  least: number;
 }
 
 const panels: Panel[] = [
-  { title: 'time, forward and backward', unit: 's', value: ({ seconds }) => seconds },
-  { title: 'memory beyond embeddings and gradients', unit: 'MiB', value: ({ bytes }) => bytes / 2 ** 20 },
+  { title: 'time, forward and backward', unit: 's', value: ({ seconds }) => seconds, least: 0 },
+  { title: 'memory beyond embeddings and gradients', unit: 'MiB', value: ({ bytes }) => bytes / 2 ** 20, least: 1 },
 ];
 const colors = { tiled: '#1f6feb', dense: '#cf222e' } as const;
 const [width, height, left, top] = [380, 300, 60, 40];
@@ -19,7 +21,8 @@ function decades(values: readonly number[]): [number, number] {
   return [Math.floor(Math.log10(Math.min(...values))), Math.ceil(Math.log10(Math.max(...values)))];
 }
 
-function drawPanel({ title, unit, value }: Panel, rows: readonly Row[], offset: number): string {
+function drawPanel({ title, unit, value, least: smallest }: Panel, all: readonly Row[], offset: number): string {
+  const rows = all.filter((row) => value(row) > smallest);
   const counts = rows.map(({ count }) => count);
   const [least, most] = [Math.log2(Math.min(...counts)), Math.log2(Math.max(...counts))];
   const [low, high] = decades(rows.map(value));

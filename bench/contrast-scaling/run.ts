@@ -1,6 +1,7 @@
 /**
  * How time and memory of symmetric InfoNCE, forward and backward, grow with the batch: N embeddings of 128 numbers on each side, in float32,
- * from 1,024 to 131,072; the dense form as far as memory goes. Writes a table as JSON and a plot of it beside.
+ * from 64 to 131,072; the dense form as far as memory goes. Where the two times cross, `auto` goes from one to the other. Writes a table as
+ * JSON and a plot of it beside.
  *
  *     npx ts-node --transpile-only bench/contrast-scaling/run.ts [--most 131072] [--out bench/results/contrast-scaling.json]
  */
@@ -11,6 +12,7 @@ import { functional } from '../../src/nn';
 import { getThreads, grad, scope, torch } from '../../src/torch';
 import { writeFileAtomic } from '../../src/torch/files';
 import { describeCommit, describeMachine } from '../harness/machine';
+import { median } from '../harness/statistics';
 import { plot } from './plot';
 
 const DIMENSION = 128;
@@ -19,6 +21,7 @@ const DENSE_MOST = 8192;
 export interface Row {
   count: number;
   execution: Execution;
+  /** Of one step: the median of those done. */
   seconds: number;
   /** Resident memory at the process's peak, beyond what it was before, with the embeddings, and beyond their gradients. */
   bytes: number;
@@ -47,6 +50,16 @@ function measure(count: number, execution: Execution): Row {
   });
 }
 
+/** The first step's memory, and the median time of as many steps as fit into half a second. */
+function measureSteps(count: number, execution: Execution): Row {
+  // Kernels are made, and threads started, before.
+  measure(256, execution);
+  const first = measure(count, execution);
+  const times = [first.seconds];
+  for (let spent = first.seconds; spent < 0.5; spent += times.at(-1)!) times.push(measure(count, execution).seconds);
+  return { ...first, seconds: median(times) };
+}
+
 /** In a process of its own, whose peak is then this step's. */
 function measureApart(count: number, execution: Execution): Row {
   const program = ['-r', 'ts-node/register/transpile-only', __filename, '--one', JSON.stringify([count, execution])];
@@ -61,19 +74,17 @@ function main(): void {
   });
   if (values.one !== undefined) {
     const [count, execution] = JSON.parse(values.one) as [number, Execution];
-    // Kernels are made, and threads started, before.
-    measure(256, execution);
-    console.log(JSON.stringify(measure(count, execution)));
+    console.log(JSON.stringify(measureSteps(count, execution)));
     return;
   }
   const rows: Row[] = [];
   for (const execution of ['tiled', 'dense'] as const) {
-    for (let count = 1024; count <= Number(values.most); count *= 2) {
+    for (let count = 64; count <= Number(values.most); count *= 2) {
       if (execution === 'dense' && count > DENSE_MOST) break;
       const runs = Array.from({ length: count <= 16384 ? 3 : 1 }, () => measureApart(count, execution));
       const best = runs.reduce((a, b) => (b.seconds < a.seconds ? b : a));
       rows.push(best);
-      const time = `${best.seconds.toFixed(best.seconds < 10 ? 3 : 1)} s`;
+      const time = `${best.seconds.toPrecision(3)} s`;
       const size = `${(best.bytes / 2 ** 20).toFixed(1)} MiB`;
       console.log(`${execution}  N = ${String(count).padStart(6)}  ${time.padStart(9)}  ${size.padStart(11)}`);
     }

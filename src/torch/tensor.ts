@@ -59,12 +59,6 @@ export interface Tensor extends TensorMethods {}
  */
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging
 export class Tensor extends TensorHandle {
-  /** @internal */
-  // eslint-disable-next-line @typescript-eslint/no-useless-constructor -- without it, V8 looks for it at each call
-  constructor(handle: number) {
-    super(handle);
-  }
-
   /** The size of each dimension. */
   get shape(): readonly number[] {
     return firstOfPool(native.shape(this.handle));
@@ -415,7 +409,14 @@ function toNumber(element: number | bigint | boolean, dtype: DType): number {
 const detachOperator = lazyOperator('aten::detach');
 const toOperator = lazyOperator('aten::to.dtype_layout');
 
-setTensorFactory((handle) => new Tensor(handle));
+// What `new Tensor` makes. V8 makes objects of a derived class by a slower road, which a small operator's call can be seen to take.
+const DirectlyMade = function (this: TensorHandle, handle: number) {
+  this.handle = handle;
+  this.owner = null;
+} as unknown as new (handle: number) => Tensor;
+DirectlyMade.prototype = Tensor.prototype;
+
+setTensorFactory((handle) => new DirectlyMade(handle));
 
 for (const name of unpackNames(methodNames)) {
   const method = camelCase(name);
