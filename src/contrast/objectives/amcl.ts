@@ -31,9 +31,8 @@ export interface AmclOptions {
  *     Lᵢ = −s⁺/τ⁺ + meanₖ(sₖ⁻/τₖ⁻) + β·( d/2·log τ⁺ + 1/τ⁺ ) − β·Σₖ( log τₖ⁻ + 1/τₖ⁻ )
  *     τ(x, y) = least + (greatest − least) · σ(−φ(x)·φ(y))
  *
- * k goes over the negatives most alike to the anchor. One network φ of two layers serves all heads. This is the form for SimCLR and MoCo of a public
- * reimplementation, whose comments name the paper's equations; the paper itself was not to be had. The loss is not bounded below by 0. It is
- * dense: two matrices a head.
+ * k goes over the negatives most alike to the anchor. One network φ of two layers serves all heads. This is the form of the authors'
+ * code for SimCLR and MoCo. The loss is not bounded below by 0. It is dense: two matrices a head.
  */
 export class Amcl extends Module<[Tensor, Tensor, (Tensor | null)?]> {
   readonly least: number;

@@ -55,7 +55,7 @@ export interface ConanBatch {
 
 /** What {@link conan} takes beside the batch. */
 export interface ConanOptions extends Pick<MultipleNegativesOptions, 'execution'> {
-  /** β, the weight of the similarity task. Default 0.8. */
+  /** β, the weight of the similarity task. Default 0.8, as in the paper. */
   weight?: number;
   /** τ of the retrieval task. Default 0.05. */
   temperature?: number | Tensor;
@@ -69,8 +69,8 @@ export interface ConanOptions extends Pick<MultipleNegativesOptions, 'execution'
  *
  *     loss = InfoNCE(queries, positives, negatives) + β·CoSENT(first, second, targets)
  *
- * Written from descriptions of the paper: that the tasks have these losses and are in one step is checked, β and its place are from memory.
- * Gather embeddings of all processes first; the paper shares negatives so. {@link multipleNegatives} and {@link cosent} are the parts.
+ * The paper's formula has hard negatives alone in the softmax, those of all devices that share a query; here the other queries' positives are in it
+ * too. Gather negatives of all processes first. {@link multipleNegatives} and {@link cosent} are the parts.
  *
  * For general text embeddings, trained on several tasks.
  *

@@ -25,8 +25,8 @@ export interface CurlOptions {
  *     vᵢₖ = xᵢ·xᵢ⁺ − xᵢ·xₖ⁻
  *     logistic: Lᵢ = log(1 + Σₖ exp(−vᵢₖ))      hinge: Lᵢ = max(0, 1 + maxₖ(−vᵢₖ))
  *
- * Embeddings are not taken to length one and there is no temperature. The logarithm is natural; with base 2, divide by log 2. Low values carry
- * over to the mean classifier of the latent classes. The form is from memory of the paper, which was not to be had.
+ * Embeddings are not taken to length one and there is no temperature. The logarithm is natural, where the paper has base 2: divide by log 2
+ * for its values. Low values carry over to the mean classifier of the latent classes.
  *
  * @param anchors [N, D]
  * @param positives [N, D]

@@ -46,6 +46,8 @@ export interface DclWOptions extends CommonOptions {
    * weights are 1 on average), or their `'sum'`, as some code has it: all weights then come close to 2 as the batch grows.
    */
   normalize?: 'mean' | 'sum';
+  /** Whether weights get no gradient, as in lightly. Default false. */
+  detachWeights?: boolean;
 }
 
 /**
@@ -55,7 +57,8 @@ export interface DclWOptions extends CommonOptions {
  *     lossᵢ = −1/|P(i)| Σₚ wᵢₚ cᵢₚ / τ + log Σₙ exp(cᵢₙ / τ)
  *     wᵢₚ = 2 − exp(cᵢₚ / σ) / mean over all positive pairs of exp(c / σ)
  *
- * with c the cosine. Gradients flow through the weights too, as in released code. One sample alone has no negatives and so the loss 0.
+ * with c the cosine. Gradients flow through the weights too, as in the PyTorch code of raminnakhli/Decoupled-Contrastive-Learning; lightly keeps them out. One
+ * sample alone has no negatives and so the loss 0.
  *
  * For self-supervised training with small batches, where some positives are hard.
  *
@@ -64,12 +67,12 @@ export interface DclWOptions extends CommonOptions {
  * @throws InvalidArgumentError if there are fewer than two views, or shapes, dtypes, devices or options do not fit
  */
 export function dclW(views: readonly Tensor[], options: DclWOptions = {}): Tensor {
-  const { temperature = 0.1, sigma = 0.5, normalize = 'mean', ...common } = options;
+  const { temperature = 0.1, sigma = 0.5, normalize = 'mean', detachWeights = false, ...common } = options;
   checkTemperature(temperature, 'dclW');
   checkNumber(sigma, 'dclW: sigma', { above: true });
   const among = amongViews(views, 'dclW');
   return withoutAutocast(among.anchors, () => {
-    const attraction = weightedPositives(views, sigma, normalize).div(temperature);
+    const attraction = weightedPositives(views, sigma, normalize, detachWeights).div(temperature);
     const link = defineLink({
       name: 'weighted decoupled softmax',
       needs: decoupledLink.needs,
@@ -80,7 +83,12 @@ export function dclW(views: readonly Tensor[], options: DclWOptions = {}): Tenso
 }
 
 /** The mean of w·c over each anchor's positives, [V·N]. */
-function weightedPositives(views: readonly Tensor[], sigma: number, normalize: 'mean' | 'sum'): Tensor {
+function weightedPositives(
+  views: readonly Tensor[],
+  sigma: number,
+  normalize: 'mean' | 'sum',
+  isFixed: boolean,
+): Tensor {
   const count = views.length;
   // [N, V, V]: the cosines of the views of each sample.
   const units = torch.stack(
@@ -93,5 +101,5 @@ function weightedPositives(views: readonly Tensor[], sigma: number, normalize: '
   const shares = pairs.div(sigma).flatten().softmax(0).view(pairs.shape);
   // Every pair is here twice, once from each side.
   const weights = shares.mul(normalize === 'mean' ? -shares.numel() : -2).add(2);
-  return weights.mul(pairs).mean([2]).t().reshape([-1]);
+  return (isFixed ? weights.detach() : weights).mul(pairs).mean([2]).t().reshape([-1]);
 }

@@ -37,7 +37,9 @@ export interface DclrOptions {
  *     Lᵢ = −log( exp(sᵢᵢ/τ) / ( exp(sᵢᵢ/τ) + Σ_{j≠i} αᵢⱼ exp(sᵢⱼ/τ) + Σₖ exp(cos(xᵢ, n̂ₖ)/τ) ) )
  *     αᵢⱼ = 0 if the guide's cosine of i and j is above φ, else 1
  *
- * The formula is from memory of the paper, which was not to be had; noise has weight 1, since a guide has nothing to say of it.
+ * Noise has weight 1, as in the authors' code, since a guide has nothing to say of it. The paper writes the sum over negatives without the
+ * positive; their code has it in its softmax, as SimCSE and this have, but there a negative of weight 0 still counts as a score of 0, and the
+ * loss is the binary cross-entropy of all shares instead of the positive's alone.
  *
  * @param first [N, D]
  * @param second [N, D]: row i is the positive of row i
@@ -76,7 +78,7 @@ export function dclr(first: Tensor, second: Tensor, options: DclrOptions = {}): 
 
 /** What {@link noiseNegatives} takes beside the anchors. */
 export interface NoiseNegativesOptions {
-  /** K, how many. Default: as many as anchors. */
+  /** K, how many. Default: as many as anchors; the authors take up to five times that for some models. */
   count?: number;
   /** The deviation of the normal distribution that they start from. Default 1. */
   deviation?: number;
@@ -96,7 +98,8 @@ export interface NoiseNegativesOptions {
  *
  *     n̂ ← n̂ + β·g/‖g‖,   g = ∇ over n̂ of mean over i of log Σₖ exp(cos(xᵢ, n̂ₖ)/τ_u)
  *
- * which is the ascent of the loss that grows as anchors come nearer to noise than to their positives.
+ * which is the ascent of the loss that grows as anchors come nearer to noise than to their positives. The authors' code has the batch's own
+ * pairs in the sum too, so that anchors with near ones count less.
  *
  * @param anchors [N, D]
  * @returns [count, D] without gradient, float32 or float64

@@ -17,12 +17,14 @@ export { type CommonOptions, type SimilarityOptions } from './common-options';
 export { co2, type Co2Options } from './co2';
 export { conan, cosent, type ConanBatch, type ConanOptions, type CosentOptions } from './cosent';
 export { creamFl, creamFlInter, creamFlIntra, type CreamFlBatch, type CreamFlOptions } from './cream-fl';
+export { cse, cseReconstruction, type CseOptions } from './cse';
 export { curl, curlBlock, type CurlOptions, type CurlBlockOptions } from './curl';
 export { dcl, dclW, type DclOptions, type DclWOptions } from './dcl';
 export { dclr, noiseNegatives, type DclrOptions, type NoiseNegativesOptions } from './dclr';
 export { debiased, type DebiasedOptions } from './debiased';
 export { dexml, softTopK, type Classes, type DexmlOptions, type SoftTopKOptions } from './dexml';
 export { directClr, type DirectClrOptions } from './direct-clr';
+export { dualViewMoCo, type DualViewMoCoOptions } from './dual-view-moco';
 export {
   falseNegativeAttraction,
   falseNegativeElimination,
@@ -43,7 +45,13 @@ export {
   type ToleranceOptions,
 } from './hardness';
 export { hardnessWeighted, type HardnessWeightedOptions } from './hardness-weighted';
-export { ClassPairGate, gatedContrastive, type ClassPairGateOptions, type GatedContrastiveOptions } from './hydra';
+export {
+  ClassPairGate,
+  gatedContrastive,
+  type ClassPairGateOptions,
+  type GatedClasses,
+  type GatedContrastiveOptions,
+} from './hydra';
 export { macl, type MaclOptions } from './macl';
 export { matryoshka, type MatryoshkaOptions } from './matryoshka';
 export { Meco, type MecoOptions } from './meco';
@@ -100,3 +108,5 @@ export { scav, sequenceDistances, type ScavOptions, type SequenceDistance, type 
 export { siglip, type SiglipOptions } from './siglip';
 export { socialNce, type SocialNceOptions } from './social-nce';
 export { supCon, type SupConOptions } from './sup-con';
+export { supReMix, type SupReMixOptions } from './sup-re-mix';
+export { uniClr, type UniClrOptions } from './uni-clr';

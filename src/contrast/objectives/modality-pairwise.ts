@@ -1,8 +1,10 @@
 /** Contrastive losses between modalities: every pair of them, or two encoders of the same thing. */
 import { InvalidArgumentError, type Tensor } from '../../torch';
 import { contrast } from '../contrast';
+import { clip } from './clip';
 import type { Execution } from '../statistics';
 import { checkNumber, checkPaired, checkTemperature, positionsOf, type Reduction } from './parts';
+import { siglip } from './siglip';
 
 /** What {@link modalityPairwise} takes beside the embeddings. */
 export interface ModalityPairwiseOptions {
@@ -21,8 +23,9 @@ export interface ModalityPairwiseOptions {
  *
  *     L = Σ_{m<n} w_mn · ( InfoNCE(m → n) + InfoNCE(n → m) ) / 2
  *
- * with the cosine over a temperature, and the other samples of the batch as negatives. That each pair's loss is the symmetric InfoNCE is from
- * memory of the paper, which was not to be had.
+ * with the cosine over a temperature, and the other samples of the batch as negatives. The authors' code has two segments of each sample: a
+ * segment's positive is the other segment in the other modality, its counterpart there does not count, each loss is halved, and their mean over
+ * the pairs is taken instead of the sum.
  *
  * @param modalities at least two tensors [N, D] by name: row i of all belongs to sample i
  * @returns the loss without dimensions, or [N] with reduction `'none'`; 0 for one sample
@@ -60,38 +63,54 @@ export function modalityPairwise(
 
 /** What {@link generativeContrastiveAlignment} takes beside the embeddings. */
 export interface GenerativeContrastiveAlignmentOptions {
-  /** τ. Default 0.07. */
+  /** `'sigmoid'` (default, as the authors), or `'softmax'` for the symmetric InfoNCE of CLIP. */
+  loss?: 'sigmoid' | 'softmax';
+  /** τ: a number, or a tensor of one element that learns, as in the authors' code. Default 0.1, and 0.07 for the softmax. */
   temperature?: number | Tensor;
-  /** Which encoder's embeddings get no gradient, so that the other follows it. Default: both learn. */
-  frozen?: 'generative' | 'contrastive';
+  /** b, for the sigmoid: a number, or a tensor of one element that learns, as in the authors' code. Default −10. */
+  bias?: number | Tensor;
+  /** Which encoder's embeddings get no gradient. Default `'contrastive'`, which the authors train first and then keep as it is. */
+  frozen?: 'generative' | 'contrastive' | 'none';
   reduction?: Reduction;
   execution?: Execution | 'auto';
 }
 
 /**
- * Aligns a generative and a contrastive encoder of the same event sequences as if they were two modalities ("Self-Supervised Learning in Event
- * Sequences: A Comparative Study and Hybrid Approach of Generative Modeling and Contrastive Learning", 2024): the symmetric InfoNCE of both.
+ * Aligns a generative and a contrastive encoder of the same event sequences as if they were two modalities (Moskvoretskii et al. 2024, MLEM,
+ * "Self-Supervised Learning in Event Sequences: A Comparative Study and Hybrid Approach of Generative Modeling and Contrastive Learning"), by the
+ * objective of SigLIP:
  *
- *     L = ( InfoNCE(generative → contrastive) + InfoNCE(contrastive → generative) ) / 2
+ *     L = −1/N Σᵢⱼ log σ( zᵢⱼ · (cos(gᵢ, cⱼ) / τ + b) ),   z = 1 where i = j, else −1
  *
- * Afterwards either embedding, or both side by side, go to the task. The formula is from memory of the paper, which was not to be had.
+ * The contrastive encoder is trained first. The generative one learns from this, with a weight of 10 in the authors' code, and from its own
+ * reconstruction; its embeddings go to the task.
  *
  * @param generative [N, D]
  * @param contrastive [N, D]: row i is the embedding of the same sequence
- * @returns the loss without dimensions, or [N] with reduction `'none'`; 0 for one sequence
- * @throws InvalidArgumentError if shapes do not fit
+ * @returns the loss without dimensions, or [N] with reduction `'none'`
+ * @throws InvalidArgumentError if shapes or options do not fit
  */
 export function generativeContrastiveAlignment(
   generative: Tensor,
   contrastive: Tensor,
   options: GenerativeContrastiveAlignmentOptions = {},
 ): Tensor {
-  const { temperature = 0.07, frozen, reduction, execution } = options;
-  checkPaired(generative, contrastive, 'generativeContrastiveAlignment', ['generative', 'contrastive']);
-  checkTemperature(temperature, 'generativeContrastiveAlignment');
+  const { loss = 'sigmoid', temperature, bias, frozen = 'contrastive', reduction, execution } = options;
+  const what = 'generativeContrastiveAlignment';
+  checkPaired(generative, contrastive, what, ['generative', 'contrastive']);
+  if (temperature !== undefined) checkTemperature(temperature, what);
+  if (loss === 'softmax' && bias !== undefined) {
+    throw new InvalidArgumentError(`${what}: a softmax has no bias; leave it out, or take the sigmoid`);
+  }
   const first = frozen === 'generative' ? generative.detach() : generative;
   const second = frozen === 'contrastive' ? contrastive.detach() : contrastive;
-  return bothWays(first, second, { temperature, reduction, execution });
+  const common = { ...(reduction && { reduction }), ...(execution && { execution }) };
+  if (loss === 'softmax') return clip(first, second, { ...common, temperature: temperature ?? 0.07 });
+  return siglip(first, second, {
+    ...common,
+    ...(temperature !== undefined && { temperature }),
+    ...(bias !== undefined && { bias }),
+  });
 }
 
 function bothWays(

@@ -120,8 +120,8 @@ export interface ScavOptions extends SequenceDistanceOptions {
  *
  *     Lᵢ = ½ ( −log( exp(−dᵢᵢ/τ) / Σⱼ exp(−dᵢⱼ/τ) ) − log( exp(−dᵢᵢ/τ) / Σⱼ exp(−dⱼᵢ/τ) ) )
  *
- * The loss is as the abstract and summaries describe it; the paper's own constants, and whether it takes frames to length one, could not be
- * looked up. It is dense, see {@link sequenceDistances}.
+ * The loss is as the abstract and summaries describe it: distances between sequences, of these three kinds, normalised over rows and over columns.
+ * The paper's own constants, and whether it takes frames to length one, could not be looked up. It is dense, see {@link sequenceDistances}.
  *
  * @param first [N, T, D], such as audio
  * @param second [N, S, D], such as video: row i belongs to row i

@@ -1,6 +1,8 @@
+import assert from 'node:assert/strict';
+import { pairedSimilarity } from '../../../src/contrast';
 import { dcl, dclW } from '../../../src/contrast/objectives/dcl';
-import { scope, torch, type Tensor } from '../../../src/torch';
-import { assertClose } from '../../support/close';
+import { grad, scope, torch, type Tensor } from '../../../src/torch';
+import { assertClose, largestDifference } from '../../support/close';
 import { assertRefuses, assertValue, cosine, mean, random, rowsOf, sumExp } from './plain';
 
 interface Weights {
@@ -94,5 +96,25 @@ describe('dclW', () => {
     const view = random([2, 2]);
     assertRefuses(() => dclW([view, view], { sigma: 0 }), /dclW: sigma must be a number above 0/);
     assertRefuses(() => dclW([view, view], { temperature: random([2]) }), /dclW: temperature must be/);
+  });
+
+  it('keeps gradients out of the weights where told', () => {
+    scope(() => {
+      const [a, b] = viewsOf(2, 4).map((view) => view.requiresGrad_()) as [Tensor, Tensor];
+      const [through, without] = [false, true].map((detachWeights) => {
+        const loss = dclW([a, b], { detachWeights });
+        return [loss, grad(loss, [a])[0]!] as const;
+      });
+      assertClose(without![0], through![0], { atol: 1e-12 });
+      // With weights that are given, the loss is linear in them: dcl's and what they take off.
+      const cosines = rowsOf(a).map((row, i) => cosine(row, rowsOf(b)[i]!));
+      const total = sumExp(cosines.map((value) => value / 0.5));
+      const weights = cosines.map((value) => 1 - (cosines.length * Math.exp(value / 0.5)) / total);
+      const fixed = torch.tensor(weights, { dtype: 'float64' });
+      const taken = pairedSimilarity(a, b).mul(fixed).mean().div(0.1);
+      const expected = grad(dcl([a, b]).sub(taken), [a])[0]!;
+      assertClose(without![1], expected, { atol: 1e-10 });
+      assert.ok(largestDifference(through![1], expected) > 1e-3);
+    });
   });
 });

@@ -15,6 +15,7 @@ import {
   random,
   rowsOf,
   sumExp,
+  total,
 } from './plain';
 
 const oneWay = (a: Tensor, b: Tensor, t: number): number[] =>
@@ -67,24 +68,47 @@ describe('modalityPairwise', () => {
   });
 });
 
+const sigmoids = (a: Tensor, b: Tensor, t: number, bias: number): number =>
+  mean(
+    rowsOf(a).map((row, i) =>
+      total(rowsOf(b).map((key, j) => Math.log1p(Math.exp((i === j ? -1 : 1) * (cosine(row, key) / t + bias))))),
+    ),
+  );
+
 describe('generativeContrastiveAlignment', () => {
-  it('is the symmetric loss of both encoders, one of which may be frozen', () => {
+  it('is the sigmoid loss of both encoders, or the symmetric softmax', () => {
     scope(() => {
       for (const count of [1, 2, 3, 5, 13]) {
         const [a, b] = [random([count, 4]), random([count, 4])];
-        assertValue(generativeContrastiveAlignment(a, b, { temperature: 0.2 }), both(a, b, 0.2));
+        assertValue(generativeContrastiveAlignment(a, b), sigmoids(a, b, 0.1, -10));
+        assertValue(
+          generativeContrastiveAlignment(a, b, { temperature: 0.5, bias: double(-1) }),
+          sigmoids(a, b, 0.5, -1),
+        );
+        assertValue(generativeContrastiveAlignment(a, b, { loss: 'softmax', temperature: 0.2 }), both(a, b, 0.2));
+        assertValue(generativeContrastiveAlignment(a, b, { loss: 'softmax' }), both(a, b, 0.07));
       }
+    });
+  });
+
+  it('agrees between dense and tiled, has right gradients, is finite, and freezes one encoder', () => {
+    scope(() => {
       const [a, b] = [learning([140, 4]), learning([140, 4])];
-      assertExecutionsAgree((execution) => generativeContrastiveAlignment(a, b, { execution }), [a, b]);
-      assertGradients(
-        (execution, x, y) => generativeContrastiveAlignment(x!, y!, { execution, temperature: 0.5 }),
-        [learning([3, 2]), learning([3, 2])],
-      );
+      const frozen = 'none';
+      for (const loss of ['sigmoid', 'softmax'] as const) {
+        assertExecutionsAgree((execution) => generativeContrastiveAlignment(a, b, { execution, frozen, loss }), [a, b]);
+        assertGradients(
+          (execution, x, y) => generativeContrastiveAlignment(x!, y!, { execution, frozen, loss, temperature: 0.5 }),
+          [learning([3, 2]), learning([3, 2])],
+        );
+      }
       generativeContrastiveAlignment(a, b, { frozen: 'generative' }).backward();
       assert.equal(a.grad, null);
       assert.notEqual(b.grad, null);
-      generativeContrastiveAlignment(a, b, { frozen: 'contrastive' }).backward();
+      b.grad = null;
+      generativeContrastiveAlignment(a, b).backward();
       assert.notEqual(a.grad, null);
+      assert.equal(b.grad, null);
     });
     assertFinite(
       (temperature, x, y) => generativeContrastiveAlignment(x!, y!, { temperature }),
@@ -94,5 +118,9 @@ describe('generativeContrastiveAlignment', () => {
       ],
     );
     assertRefuses(() => generativeContrastiveAlignment(random([2, 3]), random([3, 3])), /contrastive: expected shape/);
+    assertRefuses(
+      () => generativeContrastiveAlignment(random([2, 3]), random([2, 3]), { loss: 'softmax', bias: 1 }),
+      /a softmax has no bias/,
+    );
   });
 });

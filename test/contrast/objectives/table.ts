@@ -19,6 +19,7 @@ import { saFas } from '../../../src/contrast/objectives/sa-fas';
 import { siglip } from '../../../src/contrast/objectives/siglip';
 import { socialNce } from '../../../src/contrast/objectives/social-nce';
 import { supCon } from '../../../src/contrast/objectives/sup-con';
+import { uniClr } from '../../../src/contrast/objectives/uni-clr';
 import { Generator, torch, type Tensor } from '../../../src/torch';
 
 /** What the checks vary; pass it on to the objective. */
@@ -91,6 +92,12 @@ export const rows: readonly Row[] = [
     name: 'supCon, sum inside',
     shapes: views(1),
     loss: ([a], options) => supCon(a!, pairLabels(a!.sizeOf(0)), { ...options, sum: 'inside' }),
+  },
+  {
+    name: 'uniClr, without weights',
+    shapes: views(4),
+    alone: 'finite',
+    loss: ([a, b, c, d], options) => uniClr([a!, b!], [c!, d!], { ...options, weightTemperature: null }),
   },
   { name: 'dcl', loss: (inputs, options) => dcl(inputs, options) },
   { name: 'dcl, three views', shapes: views(3), loss: (inputs, options) => dcl(inputs, options) },
