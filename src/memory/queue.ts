@@ -1,6 +1,7 @@
-import { InvalidArgumentError, keep, noGrad, scope, torch, type DType, type Device, type Tensor } from '../torch';
-import { jsonNumber, jsonObject, type StateDict, type Stateful } from '../torch/state';
-import { integerFrom, positiveInteger } from '../nn/checks';
+import { InvalidArgumentError, type Device, type Tensor } from '../torch';
+import type { StateDict, Stateful } from '../torch/state';
+import { RingBuffer, type EntryOrder, type GatherRows, type MemoryCandidates } from './ring-buffer';
+import type { StoredDType } from './stored';
 
 /** What a {@link Queue} is made from. */
 export interface QueueOptions {
@@ -8,156 +9,144 @@ export interface QueueOptions {
   size: number;
   /** The size D of a key. */
   dimension: number;
-  /** The floating-point type that keys are held in. Default `'float32'`. */
-  dtype?: DType;
+  /** The type that keys are held in. Default `'float32'`. */
+  dtype?: StoredDType;
   /** Default `'cpu'`. */
   device?: Device;
+  /** Makes every rank's queue the same: gives the keys of all ranks, in the order of ranks. Default: this rank's keys alone. */
+  gather?: GatherRows;
 }
 
 /**
- * The newest keys of past batches, first in, first out: the dictionary of momentum contrast (He et al. 2020). A ring buffer: new
- * keys overwrite the oldest, in any batch size up to the size of the queue.
+ * The newest keys of past batches, first in, first out: the dictionary of momentum contrast (He et al. 2020, "Momentum Contrast for Unsupervised
+ * Visual Representation Learning"). New keys overwrite the oldest, in any batch size up to the size of the queue. A larger batch is an error,
+ * since keys would leave before they were ever compared with; the {@link RingBuffer} beneath takes it.
+ *
+ * It starts empty; the paper's code starts it with random directions: `warmStart(functional.normalize(torch.randn([size, dimension])))`.
  */
 export class Queue implements Stateful {
-  readonly size: number;
-  readonly dimension: number;
-  readonly #keys: Tensor;
-  #pointer = 0;
-  #filled = 0;
+  readonly #buffer: RingBuffer;
 
   constructor(options: QueueOptions) {
-    const { dtype = 'float32', device = 'cpu' } = options;
-    this.size = positiveInteger(options.size, 'Queue: size');
-    this.dimension = positiveInteger(options.dimension, 'Queue: dimension');
-    this.#keys = keep(torch.zeros([this.size, this.dimension], { dtype, device }));
-    if (!this.#keys.isFloatingPoint()) {
-      throw new InvalidArgumentError(`Queue: keys need a floating-point dtype, found ${dtype}`);
-    }
+    const { size, dimension, dtype, device, gather } = options;
+    this.#buffer = new RingBuffer({ size, dimension, dtype, device, gather }, 'Queue');
+  }
+
+  get size(): number {
+    return this.#buffer.size;
+  }
+
+  get dimension(): number {
+    return this.#buffer.dimension;
   }
 
   /** How many keys it holds now. */
   get filled(): number {
-    return this.#filled;
+    return this.#buffer.filled;
   }
 
   /** The row that the next key goes to. */
   get pointer(): number {
-    return this.#pointer;
+    return this.#buffer.pointer;
+  }
+
+  /** How many keys were ever enqueued, since it was made or cleared. */
+  get total(): number {
+    return this.#buffer.total;
   }
 
   /** The type that keys are held in. */
-  get dtype(): DType {
-    return this.#keys.dtype;
+  get dtype(): StoredDType {
+    return this.#buffer.dtype;
   }
 
   /** Where the keys are. */
   get device(): Device {
-    return this.#keys.device;
+    return this.#buffer.device;
   }
 
   /**
    * Adds keys, overwriting the oldest ones when there is no more room.
    *
-   * @param keys [N, D] of any floating-point dtype, on the queue's device, with N at most the queue's size; values are copied,
-   * without gradients
+   * @param keys [N, D] of any floating-point dtype, on the queue's device, with N (of all ranks together) at most the queue's size; values are
+   * copied, without gradients
+   * @param options `mask`: bool [N], which keys enter; default all
    * @throws InvalidArgumentError naming both numbers when the batch is larger than the queue, or the shapes, dtypes or
    * devices that do not fit, before anything changes
    */
-  enqueue(keys: Tensor): void {
-    const found = `[${keys.shape.join(', ')}]`;
-    if (keys.ndim !== 2 || keys.shape[1] !== this.dimension) {
-      throw new InvalidArgumentError(`Queue: expected keys of shape [N, ${this.dimension}], found ${found}`);
-    }
-    const count = keys.sizeOf(0);
-    if (count > this.size) {
-      throw new InvalidArgumentError(
-        `Queue: a batch of ${count} keys is larger than the queue of ${this.size}; use a larger queue or a smaller batch`,
-      );
-    }
-    if (!keys.isFloatingPoint()) {
-      throw new InvalidArgumentError(`Queue: keys need a floating-point dtype, found ${keys.dtype}`);
-    }
-    if (keys.device !== this.device) {
-      throw new InvalidArgumentError(`Queue: the queue is on ${this.device}, the keys are on ${keys.device}`);
-    }
-    const untilEnd = Math.min(count, this.size - this.#pointer);
-    noGrad(() => {
-      scope(() => {
-        this.#keys.narrow(0, this.#pointer, untilEnd).copy_(keys.narrow(0, 0, untilEnd));
-        if (count > untilEnd) {
-          this.#keys.narrow(0, 0, count - untilEnd).copy_(keys.narrow(0, untilEnd, count - untilEnd));
-        }
-      });
-    });
-    this.#pointer = (this.#pointer + count) % this.size;
-    this.#filled = Math.min(this.size, this.#filled + count);
+  enqueue(keys: Tensor, options: { mask?: Tensor } = {}): void {
+    this.#buffer.enqueueAtMost(this.size, keys, options);
+  }
+
+  /** Empties the queue and fills it with these keys, the oldest first; of more than its size the last. Nothing is gathered. */
+  warmStart(keys: Tensor): void {
+    this.#buffer.warmStart(keys);
   }
 
   /**
    * The keys that are there: a view [filled, D], not a copy, in the order of the buffer, which after a wrap-around is not
-   * that of age. A later {@link Queue.enqueue} changes it: clone it if autograd needs it until after that.
+   * that of age. A later {@link Queue.enqueue} changes it: clone it if autograd needs it until after that. For int8 it is a copy in float32.
+   *
+   * @param order `'age'`: the oldest first, which may be a copy
    */
-  entries(): Tensor {
-    return this.#keys.narrow(0, 0, this.#filled);
+  entries(order: EntryOrder = 'buffer'): Tensor {
+    return this.#buffer.entries(order);
+  }
+
+  /** How old the keys are, int64 [filled], the newest 0: in enqueues (default) or in keys. */
+  ages(unit: 'enqueues' | 'entries' = 'enqueues', order: EntryOrder = 'buffer'): Tensor {
+    return this.#buffer.ages(unit, order);
+  }
+
+  /** The keys as `contrast` takes them: negatives of every anchor. See {@link RingBuffer.candidates} for `copy`. */
+  candidates(options: { copy?: boolean } = {}): MemoryCandidates {
+    return this.#buffer.candidates(options);
   }
 
   /** Empties the queue. */
   clear(): void {
-    this.#pointer = 0;
-    this.#filled = 0;
+    this.#buffer.clear();
   }
 
-  /** Moves the keys, or converts them to another floating-point type. */
-  to(options: { device?: Device; dtype?: DType }): this {
-    const { device = this.device, dtype = this.dtype } = options;
-    const moved = this.#keys.to({ device, dtype });
-    if (!moved.isFloatingPoint()) {
-      throw new InvalidArgumentError(`Queue: keys need a floating-point dtype, found ${dtype}`);
-    }
-    this.#keys.setData(moved);
+  /** Moves the keys, or converts them to another stored type. */
+  to(options: { device?: Device; dtype?: StoredDType }): this {
+    this.#buffer.to(options);
     return this;
   }
 
-  /** The whole buffer as `keys`, and where it stands. */
+  /** The whole buffer as `keys`, when each came in, and where it stands. */
   stateDict(): StateDict {
-    const values = { size: this.size, dimension: this.dimension, filled: this.#filled, pointer: this.#pointer };
-    return { tensors: new Map([['keys', this.#keys.detach()]]), values };
+    const { tensors, values } = this.#buffer.stateDict();
+    return { tensors: renamed(tensors, 'embeddings', 'keys'), values };
   }
 
   /** @throws InvalidArgumentError what {@link Queue.loadStateDict} would throw; changes nothing */
   checkStateDict(state: StateDict): void {
-    this.#checked(state);
+    this.#buffer.checkStateDict(this.#own(state));
   }
 
   loadStateDict(state: StateDict): void {
-    const { keys, filled, pointer } = this.#checked(state);
-    noGrad(() => this.#keys.copy_(keys).dispose());
-    this.#filled = filled;
-    this.#pointer = pointer;
+    this.#buffer.loadStateDict(this.#own(state));
   }
 
   /** Frees the keys now; the queue is of no use afterwards. */
   dispose(): void {
-    this.#keys.dispose();
+    this.#buffer.dispose();
   }
 
-  #checked(state: StateDict): { keys: Tensor; filled: number; pointer: number } {
-    const what = 'Queue: the state dict';
-    const values = jsonObject(state.values, what);
+  #own(state: StateDict): StateDict {
     const keys = state.tensors.get('keys');
-    if (keys?.shape.join() !== this.#keys.shape.join()) {
+    const { size, dimension } = this;
+    if (keys?.shape.join() !== [size, dimension].join()) {
       throw new InvalidArgumentError(
-        `${what} must hold 'keys' of shape [${this.size}, ${this.dimension}], found ` +
+        `Queue: the state dict must hold 'keys' of shape [${size}, ${dimension}], found ` +
           (keys === undefined ? 'none' : `[${keys.shape.join(', ')}]`),
       );
     }
-    const filled = integerFrom(0, jsonNumber(values, 'filled', what), `${what}: filled`);
-    const pointer = integerFrom(0, jsonNumber(values, 'pointer', what), `${what}: pointer`);
-    if (filled > this.size || pointer >= this.size || (filled < this.size && pointer !== filled)) {
-      throw new InvalidArgumentError(
-        `${what}: filled ${filled} and pointer ${pointer} do not fit a queue of ${this.size}`,
-      );
-    }
-    return { keys: keys!, filled, pointer };
+    return { tensors: renamed(state.tensors, 'keys', 'embeddings'), values: state.values };
   }
+}
+
+function renamed(tensors: Map<string, Tensor>, from: string, to: string): Map<string, Tensor> {
+  return new Map([...tensors].map(([name, tensor]) => [name === from ? to : name, tensor]));
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { InvalidArgumentError, memory, scope, torch } from '../../src/torch';
-import { Queue } from '../../src/memory';
+import { InvalidArgumentError, memory, scope, torch, type Tensor } from '../../src/torch';
+import { Queue, type StoredDType } from '../../src/memory';
 import { numbers } from '../support/close';
 import { device } from '../support/device';
 
@@ -85,7 +85,8 @@ describe('Queue', () => {
     );
     assert.throws(() => queue.enqueue(torch.zeros([2, 2], { device: 'meta' })), /the keys are on meta/);
     assert.throws(() => new Queue({ size: 0, dimension: 2 }), /size must be an integer of at least 1/);
-    assert.throws(() => new Queue({ size: 2, dimension: 2, dtype: 'int32' }), /floating-point dtype, found int32/);
+    const dtype = 'int32' as StoredDType;
+    assert.throws(() => new Queue({ size: 2, dimension: 2, dtype }), /floating-point dtype, found int32/);
   });
 
   it('goes on exactly from its state', () => {
@@ -110,10 +111,23 @@ describe('Queue', () => {
     assert.throws(() => queue.loadStateDict({ tensors: new Map(), values }), /found none/);
     const wrong = (change: object) => () =>
       queue.loadStateDict({ tensors, values: { ...(values as object), ...change } });
-    assert.throws(wrong({ pointer: 4 }), /filled 2 and pointer 4 do not fit a queue of 4/);
-    assert.throws(wrong({ pointer: 1 }), /filled 2 and pointer 1 do not fit/);
+    assert.throws(wrong({ total: 4 }), /filled 2 and total 4 do not fit a buffer of 4/);
+    assert.throws(wrong({ filled: 1 }), /filled 1 and total 2 do not fit/);
     assert.throws(wrong({ filled: 'all' }), /'filled' must be a number, found "all"/);
     assert.deepEqual([queue.filled, queue.pointer], [2, 2]);
+  });
+
+  it('counts the keys of all ranks, starts warm and tells ages', () => {
+    const twice = (tensors: readonly Tensor[]) => tensors.map((x) => torch.cat([x, x]));
+    const queue = new Queue({ size: 4, dimension: 1, device, gather: twice });
+    queue.warmStart(rows(0, 6, 1));
+    assert.deepEqual(numbers(queue.entries('age')), [2, 3, 4, 5]);
+    queue.enqueue(rows(7, 2, 1), { mask: torch.tensor([false, true], { dtype: 'bool', device }) });
+    assert.deepEqual(numbers(queue.entries('age')), [4, 5, 8, 8]);
+    assert.deepEqual(numbers(queue.ages('enqueues', 'age')), [1, 1, 0, 0]);
+    assert.deepEqual(numbers(queue.ages('entries', 'age')), [3, 2, 1, 0]);
+    assert.throws(() => queue.enqueue(rows(0, 3, 1)), /a batch of 6 keys is larger than the queue of 4/);
+    assert.deepEqual([queue.total, numbers(queue.candidates().embeddings)], [8, numbers(queue.entries())]);
   });
 
   it('does not leak', () => {

@@ -1,0 +1,152 @@
+import { InvalidArgumentError, noGrad, torch, type Device, type Tensor } from '../torch';
+import type { StateDict, Stateful } from '../torch/state';
+import { checkRows, stateCount, stateValues } from './checks';
+import { RingBuffer, type ColumnSpec, type GatherRows, type MemoryCandidates } from './ring-buffer';
+import type { StoredDType } from './stored';
+
+/** What a {@link CrossBatchMemory} is made from. */
+export interface CrossBatchMemoryOptions {
+  /** How many embeddings it holds. */
+  size: number;
+  /** The size D of an embedding. */
+  dimension: number;
+  /**
+   * Where ids come from: `'counted'` (default): every embedding gets the next number, so that just a batch's own copies are left out; `'given'`: the
+   * caller's, such as the samples' numbers in the data set, so that copies of a sample from earlier epochs are left out as well.
+   */
+  ids?: 'counted' | 'given';
+  /** The type that embeddings are held in. Default `'float32'`. */
+  dtype?: StoredDType;
+  /** Default `'cpu'`. */
+  device?: Device;
+  /** Further columns by name, such as the domain of a sample. Default: none. */
+  columns?: Readonly<Record<string, ColumnSpec>>;
+  /** Makes every rank's memory the same. Needs given ids, which differ between ranks. Default: this rank's entries alone. */
+  gather?: GatherRows;
+}
+
+/**
+ * Cross-batch memory, XBM (Wang, Zhang, Huang and Scott 2020, "Cross-Batch Memory for Embedding Learning"): embeddings of past batches with
+ * their labels, as further positives and negatives for any objective that goes by labels. It rests on embeddings drifting slowly, so
+ * the paper trains without it first (1,000 iterations, by memory).
+ *
+ * ```ts
+ * const ids = memory.enqueue(embeddings, labels);
+ * const loss = contrast({ anchors: embeddings, labels, ids, candidates: memory.candidates() });
+ * ```
+ *
+ * As in the paper's pseudocode the batch enters first and the loss is taken against the memory alone, which then holds the batch without
+ * gradients. An anchor's own copy does not count: it has the anchor's id. No gradient flows into the memory. A batch larger than the memory leaves
+ * its last `size` embeddings.
+ *
+ * For supervised metric learning whose batch is too small to hold hard pairs.
+ */
+export class CrossBatchMemory implements Stateful {
+  readonly #buffer: RingBuffer;
+  readonly #counts: boolean;
+
+  constructor(options: CrossBatchMemoryOptions) {
+    const { ids = 'counted', ...rest } = options;
+    this.#counts = ids === 'counted';
+    if (this.#counts && rest.gather !== undefined) {
+      throw new InvalidArgumentError("CrossBatchMemory: ranks that gather need ids: 'given', each sample's own number");
+    }
+    this.#buffer = new RingBuffer({ ...rest, labels: true, ids: true }, 'CrossBatchMemory');
+  }
+
+  /** What is beneath: ages, columns, entries in order of age. */
+  get buffer(): RingBuffer {
+    return this.#buffer;
+  }
+
+  /** How many embeddings it holds now. */
+  get filled(): number {
+    return this.#buffer.filled;
+  }
+
+  /**
+   * Adds a batch.
+   *
+   * @param embeddings [N, D] of any floating-point dtype; values are copied, without gradients
+   * @param labels int64 [N]
+   * @param options `ids` int64 [N] if the memory was made for given ones; `columns` by name; `mask` bool [N], which rows enter
+   * @returns the ids of the batch, int64 [N]: give them to the anchors
+   * @throws InvalidArgumentError if anything is missing, too much, or does not fit, before anything changes
+   */
+  enqueue(
+    embeddings: Tensor,
+    labels: Tensor,
+    options: { ids?: Tensor; columns?: Readonly<Record<string, Tensor>>; mask?: Tensor } = {},
+  ): Tensor {
+    const { ids: given, ...rest } = options;
+    if ((given !== undefined) === this.#counts) {
+      throw new InvalidArgumentError(
+        this.#counts
+          ? "CrossBatchMemory: it counts ids itself; make it with ids: 'given' to give them"
+          : 'CrossBatchMemory: every embedding needs an id, int64 [N]',
+      );
+    }
+    checkRows(embeddings, this.#buffer.dimension, this.#buffer.device, 'CrossBatchMemory', 'embeddings');
+    // Of one number per row that was ever offered: rows that a mask leaves out have ids too.
+    const first = this.#offered;
+    const ids =
+      given ??
+      noGrad(() => torch.arange(first, first + embeddings.sizeOf(0), { dtype: 'int64', device: this.#buffer.device }));
+    this.#buffer.enqueue(embeddings, { labels, ids, ...rest });
+    if (this.#counts) this.#offered = first + embeddings.sizeOf(0);
+    return ids;
+  }
+
+  /** How many ids were counted out. */
+  #offered = 0;
+
+  /** The embeddings with labels and ids, as `contrast` takes them. See {@link RingBuffer.candidates} for `copy`. */
+  candidates(options: { copy?: boolean } = {}): MemoryCandidates {
+    return this.#buffer.candidates(options);
+  }
+
+  /** Empties the memory; counted ids go on. */
+  clear(): void {
+    this.#buffer.clear();
+  }
+
+  /** Moves the memory, or converts it to another stored type. */
+  to(options: { device?: Device; dtype?: StoredDType }): this {
+    this.#buffer.to(options);
+    return this;
+  }
+
+  stateDict(): StateDict {
+    const { tensors, values } = this.#buffer.stateDict();
+    return { tensors, values: { buffer: values, offered: this.#offered, ids: this.#ids } };
+  }
+
+  /** @throws InvalidArgumentError what {@link CrossBatchMemory.loadStateDict} would throw; changes nothing */
+  checkStateDict(state: StateDict): void {
+    this.#checked(state);
+  }
+
+  loadStateDict(state: StateDict): void {
+    const { buffer, offered } = this.#checked(state);
+    this.#buffer.loadStateDict(buffer);
+    this.#offered = offered;
+  }
+
+  /** Frees the embeddings now; the memory is of no use afterwards. */
+  dispose(): void {
+    this.#buffer.dispose();
+  }
+
+  get #ids(): string {
+    return this.#counts ? 'counted' : 'given';
+  }
+
+  #checked(state: StateDict): { buffer: StateDict; offered: number } {
+    const what = 'CrossBatchMemory: the state dict';
+    const values = stateValues(state, { ids: this.#ids }, what);
+    const offered = stateCount(values, 'offered', what);
+    const buffer = { tensors: state.tensors, values: values.buffer ?? null };
+    this.#buffer.checkStateDict(buffer);
+    return { buffer, offered };
+  }
+}
