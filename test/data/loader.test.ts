@@ -1,7 +1,7 @@
 import * as assert from 'node:assert/strict';
 import { ImageSet } from '../../src/data/image-set';
-import { DataLoader, type DataLoaderOptions } from '../../src/data/loader';
-import { memory, scope, torch, type Device } from '../../src/torch';
+import { DataLoader, type DataLoaderOptions, type SampledBatch, type Sampler } from '../../src/data/loader';
+import { memory, scope, torch, type Device, type JsonValue, type StateDict } from '../../src/torch';
 import { InvalidArgumentError } from '../../src/torch/errors';
 
 const device = (process.env.KONTRAST_TEST_DEVICE ?? 'cpu') as Device;
@@ -141,6 +141,98 @@ describe('DataLoader', () => {
     for (const epoch of [-1, 0.5, undefined]) refuses(other, { ...(values as object), epoch }, 'epoch');
     refuses(other, null, 'object');
     assert.deepEqual(take(other, 1), fresh);
+  });
+
+  describe('with a sampler', () => {
+    /** Backwards in batches of three, from a place that moves by one each epoch. */
+    class Backwards implements Sampler {
+      readonly size = 10;
+      readonly batchesPerEpoch = 3;
+      currentEpoch = 0;
+      position = 0;
+
+      next(): SampledBatch {
+        const [epoch, step] = [this.currentEpoch, this.position];
+        const indices = Int32Array.from([0, 1, 2], (row) => (19 - epoch - 3 * step - row) % 10);
+        this.position++;
+        if (this.position === 3) this.startEpoch(epoch + 1);
+        return { indices, epoch, step };
+      }
+
+      startEpoch(number: number): void {
+        this.currentEpoch = number;
+        this.position = 0;
+      }
+
+      stateDict(): StateDict {
+        return {
+          tensors: new Map([['mark', torch.tensor([this.position])]]),
+          values: { epoch: this.currentEpoch, position: this.position },
+        };
+      }
+
+      checkStateDict(): void {
+        // Any will do.
+      }
+
+      loadStateDict({ tensors, values }: StateDict): void {
+        const { epoch, position } = values as { epoch: number; position: number };
+        assert.deepEqual(numbers(tensors.get('mark')!), [position]);
+        this.currentEpoch = epoch;
+        this.position = position;
+      }
+    }
+    const sampled = () => new DataLoader({ set, sampler: new Backwards() });
+
+    it('hands out the batches that the sampler chose', () => {
+      const from = sampled();
+      assert.deepEqual(take(from, 4), [
+        [9, 8, 7],
+        [6, 5, 4],
+        [3, 2, 1],
+        [8, 7, 6],
+      ]);
+      assert.deepEqual([from.currentEpoch, from.position, from.batchesPerEpoch], [1, 1, 3]);
+      assert.throws(() => from.imagesPerEpoch, /counts batches/);
+      assert.deepEqual(
+        Array.from(from.epoch(), (batch) => [batch.epoch, ...numbers(batch.indices)]),
+        [
+          [1, 5, 4, 3],
+          [1, 2, 1, 0],
+        ],
+      );
+      assert.deepEqual(
+        Array.from(from.epoch(0), (batch) => numbers(batch.indices)),
+        take(sampled(), 3),
+      );
+    });
+
+    it('saves and resumes it', () => {
+      const before = sampled();
+      take(before, 4);
+      const state = before.stateDict();
+      const after = sampled();
+      after.loadStateDict({ tensors: state.tensors, values: JSON.parse(JSON.stringify(state.values)) as JsonValue });
+      assert.deepEqual(take(after, 4), take(before, 4));
+      assert.throws(() => sampled().loadStateDict(loader().stateDict()), /no part 'sampler'/);
+      assert.throws(() => loader().loadStateDict(before.stateDict()), /'epoch' must be a number/);
+    });
+
+    it('frees what it makes', () => {
+      const from = sampled();
+      const before = memory().liveTensors;
+      for (const batch of from.epoch()) assert.equal(memory().liveTensors, before + 3, `batch of epoch ${batch.epoch}`);
+      assert.equal(memory().liveTensors, before);
+    });
+
+    it('refuses options beside it, and another size', () => {
+      const sampler = new Backwards();
+      for (const more of [{ batchSize: 4 }, { shuffle: true }, { dropLast: false }, { seed: 0 }]) {
+        const name = Object.keys(more)[0]!;
+        assert.throws(() => new DataLoader({ set, sampler, ...more }), new RegExp(`takes no ${name}`));
+      }
+      assert.throws(() => new DataLoader({ set: numbered(11), sampler }), /11 images, the sampler has 10 rows/);
+    });
   });
 
   it('rejects options that give no batches', () => {
