@@ -121,21 +121,77 @@ void addTo(at::Tensor target, const Statistic& statistic, const at::Tensor& foun
     target.add_(found);
 }
 
+// The block without the pairs whose score is below the row's limit; as it is without limits.
+Block narrowed(const Block& block, const at::Tensor& limits) {
+  if (!limits.defined()) return block;
+  auto narrow = block;
+  const auto isAbove = block.scores.ge(part(limits, block.rowBegin, block.rowEnd).unsqueeze(1));
+  const auto narrowedMask = [&](const at::Tensor& mask) { return mask.defined() ? mask.logical_and(isAbove) : isAbove; };
+  narrow.positives = narrowedMask(block.positives);
+  narrow.negatives = narrowedMask(block.negatives);
+  narrow.all = narrowedMask(block.all);
+  return narrow;
+}
+
+// The least of the scores that count, by row, of each statistic with a top: one more pass.
+std::vector<at::Tensor> limitsOf(const Problem& problem, const Blocks& blocks) {
+  const auto& statistics = problem.statistics;
+  std::vector<at::Tensor> limits(statistics.size());
+  if (std::none_of(statistics.begin(), statistics.end(), [](const Statistic& statistic) { return statistic.top > 0; }))
+    return limits;
+  // By statistic and row of blocks, the greatest scores so far.
+  std::vector<std::vector<at::Tensor>> kept(statistics.size());
+  blocks.each([&](const Block& block) {
+    for (size_t s = 0; s < statistics.size(); s++) {
+      if (statistics[s].top == 0) continue;
+      auto scores = block.masked(block.scores, statistics[s].set, kNever);
+      if (block.columnBegin == 0) kept[s].emplace_back();
+      auto& own = kept[s].back();
+      if (own.defined()) scores = at::cat({own, scores}, 1);
+      own = std::get<0>(scores.topk(std::min(statistics[s].top, scores.size(1)), 1));
+    }
+  });
+  for (size_t s = 0; s < statistics.size(); s++) {
+    if (statistics[s].top == 0) continue;
+    std::vector<at::Tensor> parts;
+    // With fewer candidates than may count, all do.
+    for (const auto& own : kept[s])
+      parts.push_back(own.size(1) < statistics[s].top ? at::full({own.size(0)}, kNever, own.options()) : own.select(1, -1));
+    limits[s] = at::cat(parts);
+  }
+  return limits;
+}
+
+// Whether no slope of the block is a share of its row's gradient that matters.
+bool isNegligible(const Problem& problem, const Block& block, const at::Tensor& slopes, const std::vector<at::Tensor>& gradients) {
+  auto largest = at::zeros({block.rowEnd - block.rowBegin}, slopes.options());
+  for (size_t s = 0; s < gradients.size(); s++) {
+    if (!gradients[s].defined()) continue;
+    const auto own = part(gradients[s], block.rowBegin, block.rowEnd).abs();
+    largest = at::maximum(largest, problem.statistics[s].kind == Kind::LogSumExp ? own * problem.statistics[s].power : own);
+  }
+  const auto matters = slopes.abs().amax(1).ge(largest * problem.filter).logical_and(largest.gt(0));
+  return !matters.any().item<bool>();
+}
+
 }  // namespace
 
-std::vector<at::Tensor> computeStatisticsByBlocks(const Problem& problem) {
+Statistics computeStatisticsByBlocks(const Problem& problem) {
   const c10::impl::ExcludeDispatchKeyGuard plain(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   const auto options = problem.rows.options().dtype(typeOfScores(problem.rows));
-  std::vector<at::Tensor> results;
+  const Blocks blocks(problem);
+  Statistics found;
+  found.limits = limitsOf(problem, blocks);
+  auto& results = found.values;
   for (const auto& statistic : problem.statistics) {
     const auto count = (statistic.axis == Axis::Rows ? problem.rows : problem.columns).size(0);
     const bool startsBelow = statistic.kind == Kind::LogSumExp || statistic.kind == Kind::Maximum;
     results.push_back(at::full({count}, startsBelow ? kNever : 0, options));
   }
-  const Blocks blocks(problem);
-  blocks.each([&](const Block& block) {
+  blocks.each([&](const Block& whole) {
     for (size_t s = 0; s < problem.statistics.size(); s++) {
       const auto& statistic = problem.statistics[s];
+      const auto block = narrowed(whole, found.limits[s]);
       const bool byRow = statistic.axis == Axis::Rows;
       const int64_t along = byRow ? 1 : 0;
       const auto sum = [&](const at::Tensor& x) { return block.masked(x, statistic.set, 0).sum(along); };
@@ -165,10 +221,10 @@ std::vector<at::Tensor> computeStatisticsByBlocks(const Problem& problem) {
       }
     }
   });
-  return results;
+  return found;
 }
 
-Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Tensor>& statistics,
+Gradients differentiateByBlocks(const Problem& problem, const Statistics& statistics,
                                 const std::vector<at::Tensor>& gradients, bool needsRows, bool needsColumns) {
   const c10::impl::ExcludeDispatchKeyGuard plain(c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   const auto type = typeOfScores(problem.rows);
@@ -180,10 +236,11 @@ Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Te
   // Summed on the device, and brought over once.
   auto bias = at::zeros({}, problem.rows.options().dtype(type));
   const Blocks blocks(problem);
-  blocks.each([&](const Block& block) {
-    auto slopes = at::zeros_like(block.scores);
+  blocks.each([&](const Block& all) {
+    auto slopes = at::zeros_like(all.scores);
     for (size_t s = 0; s < problem.statistics.size(); s++) {
       const auto& statistic = problem.statistics[s];
+      const auto block = narrowed(all, statistics.limits[s]);
       if (!gradients[s].defined() || statistic.kind == Kind::Count || statistic.kind == Kind::Maximum) continue;
       const bool byRow = statistic.axis == Axis::Rows;
       const auto along = [&](const at::Tensor& numbers) {
@@ -193,7 +250,7 @@ Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Te
       const auto factor = along(gradients[s]);
       if (statistic.kind == Kind::LogSumExp) {
         // Where nothing counts the logarithm is -infinity, and the difference no number.
-        const auto whole = along(statistics[s]);
+        const auto whole = along(statistics.values[s]);
         const auto shift = at::where(whole.isinf(), at::zeros({}, whole.options()), whole);
         slopes.add_((blocks.selected(block, statistic) - shift).exp_().mul_(factor), statistic.power);
         continue;
@@ -213,10 +270,11 @@ Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Te
       slopes.add_(slope);
     }
     bias.add_(slopes.sum());
-    const auto columns = part(problem.columns, block.columnBegin, block.columnEnd);
-    const auto rows = part(problem.rows, block.rowBegin, block.rowEnd);
-    if (needsRows) part(result.rows, block.rowBegin, block.rowEnd).add_(product(slopes, columns));
-    if (needsColumns) part(result.columns, block.columnBegin, block.columnEnd).add_(product(slopes.t(), rows));
+    if (problem.filter > 0 && isNegligible(problem, all, slopes, gradients)) return;
+    const auto columns = part(problem.columns, all.columnBegin, all.columnEnd);
+    const auto rows = part(problem.rows, all.rowBegin, all.rowEnd);
+    if (needsRows) part(result.rows, all.rowBegin, all.rowEnd).add_(product(slopes, columns));
+    if (needsColumns) part(result.columns, all.columnBegin, all.columnEnd).add_(product(slopes.t(), rows));
   });
   result.bias = bias.item<double>();
   return result;

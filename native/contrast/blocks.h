@@ -8,8 +8,8 @@ namespace kontrast::contrast {
 
 // As computeStatistics and differentiate, for tensors on any device. Rows and columns may be of a short type: products are
 // then taken of it and summed in float.
-std::vector<at::Tensor> computeStatisticsByBlocks(const Problem& problem);
-Gradients differentiateByBlocks(const Problem& problem, const std::vector<at::Tensor>& statistics,
+Statistics computeStatisticsByBlocks(const Problem& problem);
+Gradients differentiateByBlocks(const Problem& problem, const Statistics& statistics,
                                 const std::vector<at::Tensor>& gradients, bool needsRows, bool needsColumns);
 
 }  // namespace kontrast::contrast

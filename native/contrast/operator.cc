@@ -9,7 +9,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 namespace kontrast::contrast {
 
@@ -20,8 +22,8 @@ using MaybeTensor = std::optional<at::Tensor>;
 constexpr const char* kSchema =
     "pair_statistics(Tensor rows, Tensor columns, Tensor? bias, float margin, Tensor? row_labels, Tensor? column_labels, "
     "Tensor? row_ids, Tensor? column_ids, Tensor? row_guides, Tensor? column_guides, Tensor? guide_limits, "
-    "Tensor? column_weights, int[] kinds, int[] axes, int[] sets, float[] powers, bool[] weighted, Tensor?[] offsets, "
-    "bool by_blocks=False) -> Tensor[]";
+    "Tensor? column_weights, int[] kinds, int[] axes, int[] sets, float[] powers, bool[] weighted, int[] tops, "
+    "Tensor?[] offsets, float filter=0, bool by_blocks=False) -> Tensor[]";
 
 // What does not take part in gradients.
 struct Setting : torch::CustomClassHolder {
@@ -95,17 +97,18 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
     auto statistics = setting->byBlocks ? computeStatisticsByBlocks(problem) : computeStatistics(problem);
     Variables saved{rows, columns, bias};
     saved.insert(saved.end(), offsets.begin(), offsets.end());
-    saved.insert(saved.end(), statistics.begin(), statistics.end());
+    saved.insert(saved.end(), statistics.values.begin(), statistics.values.end());
+    saved.insert(saved.end(), statistics.limits.begin(), statistics.limits.end());
     context->save_for_backward(std::move(saved));
     context->saved_data["setting"] = c10::IValue::make_capsule(setting);
     Variables constants;
-    for (size_t s = 0; s < statistics.size(); s++) {
+    for (size_t s = 0; s < statistics.values.size(); s++) {
       const auto kind = problem.statistics[s].kind;
-      if (kind == Kind::Count || kind == Kind::Maximum) constants.push_back(statistics[s]);
+      if (kind == Kind::Count || kind == Kind::Maximum) constants.push_back(statistics.values[s]);
     }
     context->mark_non_differentiable(constants);
     context->set_materialize_grads(false);
-    return statistics;
+    return statistics.values;
   }
 
   static Variables backward(Context* context, const Variables& gradients) {
@@ -123,7 +126,9 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
     std::vector<at::Tensor> slopes;
     for (const auto& gradient : gradients)
       slopes.push_back(gradient.defined() ? gradient.to(typeOfScores(rows)).contiguous() : at::Tensor());
-    const std::vector<at::Tensor> statistics(saved.begin() + 3 + static_cast<std::ptrdiff_t>(count), saved.end());
+    const auto values = saved.begin() + 3 + static_cast<std::ptrdiff_t>(count);
+    const auto limits = values + static_cast<std::ptrdiff_t>(count);
+    const Statistics statistics{{values, limits}, {limits, saved.end()}};
     const auto compute = setting->byBlocks ? differentiateByBlocks : differentiate;
     const auto found = compute(problem, statistics, slopes, context->needs_input_grad(0), context->needs_input_grad(1));
     Variables results{found.rows.defined() ? found.rows.to(rows.scalar_type()) : at::Tensor(),
@@ -140,10 +145,12 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
 };
 
 std::vector<Statistic> statisticsOf(at::IntArrayRef kinds, at::IntArrayRef axes, at::IntArrayRef sets,
-                                    at::ArrayRef<double> powers, const c10::List<bool>& weighted, bool hasWeights) {
+                                    at::ArrayRef<double> powers, const c10::List<bool>& weighted, at::IntArrayRef tops,
+                                    bool hasWeights) {
   const auto count = kinds.size();
-  TORCH_CHECK_VALUE(axes.size() == count && sets.size() == count && powers.size() == count && weighted.size() == count,
-                    "kinds, axes, sets, powers and weighted must have one entry a statistic");
+  TORCH_CHECK_VALUE(axes.size() == count && sets.size() == count && powers.size() == count && weighted.size() == count &&
+                        tops.size() == count,
+                    "kinds, axes, sets, powers, weighted and tops must have one entry a statistic");
   std::vector<Statistic> statistics;
   for (size_t s = 0; s < count; s++) {
     TORCH_CHECK_VALUE(kinds[s] >= 0 && kinds[s] <= static_cast<int64_t>(Kind::Maximum), "there is no statistic of kind ",
@@ -152,8 +159,10 @@ std::vector<Statistic> statisticsOf(at::IntArrayRef kinds, at::IntArrayRef axes,
     TORCH_CHECK_VALUE(sets[s] >= 1 && sets[s] <= 3, "a set is 1 (positives), 2 (negatives) or 3 (both), not ", sets[s]);
     TORCH_CHECK_VALUE(powers[s] > 0 || (powers[s] < 0 && kinds[s] != 0), "the power ", powers[s], " has no use here");
     TORCH_CHECK_VALUE(!weighted[s] || hasWeights, "a weighted statistic needs column_weights");
+    TORCH_CHECK_VALUE(tops[s] >= 0, "a top is how many scores count, or 0 for all, not ", tops[s]);
+    TORCH_CHECK_VALUE(tops[s] == 0 || (axes[s] == 0 && !weighted[s]), "only unweighted statistics of rows have a top");
     statistics.push_back({static_cast<Kind>(kinds[s]), static_cast<Axis>(axes[s]), static_cast<PairClass>(sets[s]),
-                          powers[s], weighted[s]});
+                          powers[s], weighted[s], tops[s]});
   }
   return statistics;
 }
@@ -164,7 +173,8 @@ std::vector<at::Tensor> pairStatistics(const at::Tensor& rows, const at::Tensor&
                                        const MaybeTensor& columnGuides, const MaybeTensor& guideLimits,
                                        const MaybeTensor& columnWeights, at::IntArrayRef kinds, at::IntArrayRef axes,
                                        at::IntArrayRef sets, at::ArrayRef<double> powers, const c10::List<bool>& weighted,
-                                       const c10::List<std::optional<at::Tensor>>& offsets, bool byBlocks) {
+                                       at::IntArrayRef tops, const c10::List<std::optional<at::Tensor>>& offsets,
+                                       double filter, bool byBlocks) {
   checkMatrix(rows, "rows");
   checkMatrix(columns, "columns");
   checkDevice(columns, rows, "columns");
@@ -195,7 +205,11 @@ std::vector<at::Tensor> pairStatistics(const at::Tensor& rows, const at::Tensor&
   TORCH_CHECK_VALUE(!rowGuides || rowGuides->size(1) == columnGuides->size(1), "guides must be of one dimension");
   problem.guideLimits = numbersOf(guideLimits, rows, "guide_limits", n, type);
   problem.columnWeights = numbersOf(columnWeights, rows, "column_weights", m, type);
-  problem.statistics = statisticsOf(kinds, axes, sets, powers, weighted, columnWeights.has_value());
+  problem.statistics = statisticsOf(kinds, axes, sets, powers, weighted, tops, columnWeights.has_value());
+  TORCH_CHECK_VALUE(filter >= 0 && filter < 1, "the filter is a share in [0, 1), not ", filter);
+  TORCH_CHECK_VALUE(filter == 0 || std::all_of(axes.begin(), axes.end(), [](int64_t axis) { return axis == 0; }),
+                    "gradients are filtered by rows: there is no filter beside statistics of columns");
+  problem.filter = filter;
   TORCH_CHECK_VALUE(offsets.size() == kinds.size(), "offsets must have one entry a statistic");
   std::vector<at::Tensor> given;
   for (size_t s = 0; s < offsets.size(); s++) {

@@ -71,7 +71,11 @@ void excludeAbove(PairClass* classes, const double* guides, double limit, size_t
                          size_t count);                                                                                    \
   void addColumnSteps(T* g, const T* scores, const PairClass* classes, PairClass set, T power, const T* factors,           \
                       size_t count);                                                                                       \
-  T sumOf(const T* x, size_t count);
+  T sumOf(const T* x, size_t count);                                                                                       \
+  /* The greatest absolute value */                                                                                        \
+  T largest(const T* x, size_t count);                                                                                     \
+  /* The classes without the pairs whose score is below the limit */                                                       \
+  void excludeBelow(PairClass* to, const PairClass* classes, const T* scores, T limit, size_t count);
 
 KONTRAST_ROW_LOOPS(float)
 KONTRAST_ROW_LOOPS(double)

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <type_traits>
@@ -67,6 +68,7 @@ struct Group {
   PairClass set;
   double power;
   bool isWeighted;
+  int64_t top;
   std::vector<size_t> members;
 };
 
@@ -77,7 +79,7 @@ template <typename T>
 constexpr T kNear = 40;
 
 bool usesSelection(const Statistic& statistic) {
-  return statistic.kind == Kind::LogSumExp || statistic.kind == Kind::Maximum;
+  return statistic.kind == Kind::LogSumExp || statistic.kind == Kind::Maximum || statistic.top > 0;
 }
 
 std::vector<Group> groupsOf(const std::vector<Statistic>& statistics) {
@@ -85,13 +87,14 @@ std::vector<Group> groupsOf(const std::vector<Statistic>& statistics) {
   for (size_t s = 0; s < statistics.size(); s++) {
     const auto& statistic = statistics[s];
     if (!usesSelection(statistic)) continue;
-    const double power = statistic.kind == Kind::Maximum ? 1 : statistic.power;
+    // Which scores are the greatest is asked of them as they are.
+    const double power = statistic.kind == Kind::Maximum || statistic.top > 0 ? 1 : statistic.power;
     const bool isWeighted = statistic.kind == Kind::LogSumExp && statistic.isWeighted;
     const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
-      return group.set == statistic.set && group.power == power && group.isWeighted == isWeighted;
+      return group.set == statistic.set && group.power == power && group.isWeighted == isWeighted && group.top == statistic.top;
     });
     if (found == groups.end())
-      groups.push_back({statistic.set, power, isWeighted, {s}});
+      groups.push_back({statistic.set, power, isWeighted, statistic.top, {s}});
     else
       found->members.push_back(s);
   }
@@ -130,7 +133,10 @@ class Sweep {
   struct Workspace {
     std::vector<T> scores, guides, selected, exponentials, slopes;
     std::vector<Short> shortSlopes;
-    std::vector<PairClass> classes;
+    std::vector<PairClass> classes, topClasses;
+    // The rows of a part, [D, rows], where the gradients of columns need them.
+    std::vector<T> transposedRows;
+    std::vector<Short> shortTransposedRows;
   };
 
   explicit Sweep(const Problem& problem)
@@ -139,8 +145,6 @@ class Sweep {
         columnCount_(problem.columns.size(0)),
         depth_(problem.rows.size(1)),
         tileRows_(std::clamp(divideUp(divideUp(rowCount_, kParts), 16) * 16, kLeastTileRows, kMostTileRows)),
-        transposedColumns_(problem.columns.t().contiguous()),
-        transposedGuides_(problem.columnGuides.defined() ? problem.columnGuides.t().contiguous() : at::Tensor()),
         rowLabelSpans_(spansOf(problem.rowLabels, tileRows_)),
         columnLabelSpans_(spansOf(problem.columnLabels, kTileColumns)),
         rowIdSpans_(spansOf(problem.rowIds, tileRows_)),
@@ -150,10 +154,7 @@ class Sweep {
     parts_ = std::min<int64_t>(tiles, std::max<int64_t>(kParts, at::get_num_threads()));
     const auto perSection = std::max<int64_t>(1, kPartialNumbers / std::max<int64_t>(depth_, 1) / kTileColumns);
     sectionColumns_ = std::min(perSection * kTileColumns, divideUp(columnCount_, kTileColumns) * kTileColumns);
-    if (isShort()) {
-      shortRows_ = roundedRows(problem.rows);
-      packedTransposedColumns_ = packed(transposedColumns_);
-    }
+    if (isShort()) shortRows_ = roundedRows(problem.rows);
   }
 
   // Whether products are taken of bfloat16.
@@ -180,40 +181,76 @@ class Sweep {
   int64_t sectionColumns() const { return sectionColumns_; }
   int64_t depth() const { return depth_; }
 
-  // For each section of the columns in turn: visit(part, tile, workspace) for its tiles, by all parts at once, then
-  // merge(section). A part sees its tiles in a fixed order.
-  template <typename Visit, typename Merge>
-  void run(Visit visit, Merge merge) {
-    std::vector<Workspace> workspaces(static_cast<size_t>(parts_));
-    for (int64_t begin = 0; begin < columnCount_; begin += sectionColumns_) {
-      const Range section{begin, std::min(begin + sectionColumns_, columnCount_)};
-      at::parallel_for(0, parts_, 1, [&](int64_t first, int64_t last) {
+  // Which rows are a part's.
+  Range rowsOf(int64_t part) const {
+    const auto tiles = tilesOf(part);
+    return {tiles.begin * tileRows_, std::min(tiles.end * tileRows_, rowCount_)};
+  }
+
+  // For each section of the columns in turn: begin(section); for each part of the rows, by several threads at once,
+  // prepare(part, workspace) and visit(part, tile, workspace) for its tiles; then merge(section). A part sees its tiles in
+  // a fixed order.
+  template <typename Begin, typename Prepare, typename Visit, typename Merge>
+  void run(Begin begin, Prepare prepare, Visit visit, Merge merge) {
+    for (int64_t first = 0; first < columnCount_; first += sectionColumns_) {
+      const Range section{first, std::min(first + sectionColumns_, columnCount_)};
+      enter(section);
+      begin(section);
+      at::parallel_for(0, parts_, 1, [&](int64_t firstPart, int64_t lastPart) {
         const ProductsOnThisThread products;
-        for (int64_t part = first; part < last; part++)
-          runPart(part, section, workspaces[static_cast<size_t>(part)], visit);
+        Workspace workspace;
+        for (int64_t part = firstPart; part < lastPart; part++) {
+          prepare(part, workspace);
+          runPart(part, section, workspace, visit);
+        }
       });
       merge(section);
     }
   }
 
   // The scores that count in a group, row by row; those that do not are -infinity.
-  const T* select(const Tile<T>& tile, const Group& group, Workspace& workspace) const {
-    if (tile.isPlain && group.power == 1 && !group.isWeighted && (group.set & kNegative) != 0) return tile.scores;
+  const T* select(const Tile<T>& tile, PairClass set, double power, bool isWeighted, Workspace& workspace) const {
+    if (tile.isPlain && power == 1 && !isWeighted && (set & kNegative) != 0) return tile.scores;
     const auto width = tile.width();
     workspace.selected.resize(static_cast<size_t>(tile.rows.size()) * width);
-    const auto* weights =
-        group.isWeighted ? problem_.columnWeights.template const_data_ptr<T>() + tile.columns.begin : nullptr;
+    const auto* weights = isWeighted ? problem_.columnWeights.template const_data_ptr<T>() + tile.columns.begin : nullptr;
     for (int64_t i = 0; i < tile.rows.size(); i++)
-      contrast::select(workspace.selected.data() + static_cast<size_t>(i) * width, tile.row(i), tile.classesOf(i), group.set,
-                       static_cast<T>(group.power), weights, width);
+      contrast::select(workspace.selected.data() + static_cast<size_t>(i) * width, tile.row(i), tile.classesOf(i), set,
+                       static_cast<T>(power), weights, width);
     return workspace.selected.data();
   }
 
+  // The tile without the pairs whose score is below the row's limit.
+  Tile<T> narrowed(const Tile<T>& tile, const T* limits, Workspace& workspace) const {
+    const auto width = tile.width();
+    workspace.topClasses.resize(static_cast<size_t>(tile.rows.size()) * width);
+    for (int64_t i = 0; i < tile.rows.size(); i++)
+      excludeBelow(workspace.topClasses.data() + static_cast<size_t>(i) * width, tile.classesOf(i), tile.row(i),
+                   limits[tile.rows.begin + i], width);
+    return {tile.rows, tile.columns, tile.scores, workspace.topClasses.data(), false};
+  }
+
  private:
+  // What both factors of a section's products are, as the products take them.
+  void enter(const Range& section) {
+    const auto transposed = [&](const at::Tensor& matrix) {
+      return matrix.slice(0, section.begin, section.end).t().contiguous();
+    };
+    sectionBegin_ = section.begin;
+    sectionWidth_ = section.size();
+    transposedColumns_ = transposed(problem_.columns);
+    if (problem_.columnGuides.defined()) transposedGuides_ = transposed(problem_.columnGuides);
+    if (isShort()) packedTransposedColumns_ = packed(transposedColumns_);
+  }
+
+  Range tilesOf(int64_t part) const {
+    const auto tiles = divideUp(rowCount_, tileRows_);
+    return {part * tiles / parts_, (part + 1) * tiles / parts_};
+  }
+
   template <typename Visit>
   void runPart(int64_t part, const Range& section, Workspace& workspace, const Visit& visit) const {
-    const auto tiles = divideUp(rowCount_, tileRows_);
-    const Range own{part * tiles / parts_, (part + 1) * tiles / parts_};
+    const auto own = tilesOf(part);
     for (int64_t begin = section.begin; begin < section.end; begin += kTileColumns) {
       const Range columns{begin, std::min(begin + kTileColumns, section.end)};
       for (int64_t tile = own.begin; tile < own.end; tile++) {
@@ -230,10 +267,11 @@ class Sweep {
     if (isShort()) {
       if constexpr (std::is_same_v<T, float>)
         multiplyShort(rows.size(), columns.size(), even(depth_), shortRows_.data() + rows.begin * even(depth_), even(depth_),
-                      packedTransposedColumns_.data() + 2 * columns.begin, columnCount_, scores, columns.size(), false);
+                      packedTransposedColumns_.data() + 2 * (columns.begin - sectionBegin_), sectionWidth_, scores,
+                      columns.size(), false);
     } else {
       multiply(rows.size(), columns.size(), depth_, dataOf<T>(problem_.rows) + rows.begin * depth_, depth_,
-               dataOf<T>(transposedColumns_) + columns.begin, columnCount_, scores, columns.size(), false);
+               dataOf<T>(transposedColumns_) + (columns.begin - sectionBegin_), sectionWidth_, scores, columns.size(), false);
     }
     const auto rowTile = static_cast<size_t>(rows.begin / tileRows_);
     const auto columnTile = static_cast<size_t>(columns.begin / kTileColumns);
@@ -270,7 +308,8 @@ class Sweep {
     const auto width = tile.columns.size();
     workspace.guides.resize(static_cast<size_t>(tile.rows.size() * width));
     multiply(tile.rows.size(), width, guideDepth, dataOf<T>(problem_.rowGuides) + tile.rows.begin * guideDepth, guideDepth,
-             dataOf<T>(transposedGuides_) + tile.columns.begin, columnCount_, workspace.guides.data(), width, false);
+             dataOf<T>(transposedGuides_) + (tile.columns.begin - sectionBegin_), sectionWidth_, workspace.guides.data(), width,
+             false);
     const auto* limits = dataOf<T>(problem_.guideLimits);
     for (int64_t i = 0; i < tile.rows.size(); i++)
       excludeAbove(workspace.classes.data() + i * width, workspace.guides.data() + i * width, limits[tile.rows.begin + i],
@@ -279,8 +318,11 @@ class Sweep {
 
   const Problem& problem_;
   int64_t rowCount_, columnCount_, depth_, tileRows_;
+  // Of the section that is gone through now.
+  int64_t sectionBegin_ = 0, sectionWidth_ = 0;
   at::Tensor transposedColumns_, transposedGuides_;
-  std::vector<Short> shortRows_, packedTransposedColumns_;  // where products are taken of bfloat16
+  // Where products are taken of bfloat16.
+  std::vector<Short> shortRows_, packedTransposedColumns_;
   std::vector<Span> rowLabelSpans_, columnLabelSpans_, rowIdSpans_, columnIdSpans_;
   std::vector<PairClass> allNegative_;
   int64_t parts_, sectionColumns_;
@@ -311,13 +353,64 @@ struct Accumulator {
   }
 };
 
+// The greatest scores of each row, and how many more equal the least of them.
+template <typename T>
+class Greatest {
+ public:
+  Greatest(int64_t rows, int64_t top) : top_(static_cast<size_t>(top)), rows_(static_cast<size_t>(rows)) {}
+
+  // -infinity as long as there is room.
+  T limit(size_t row) const { return rows_[row].kept.size() < top_ ? kNever<T> : rows_[row].kept.front(); }
+
+  void add(size_t row, const T* scores, size_t count) {
+    auto& [kept, ties] = rows_[row];
+    // The least is in front.
+    const auto isLater = std::greater<T>();
+    for (size_t j = 0; j < count; j++) {
+      const T score = scores[j];
+      if (score == kNever<T>) continue;
+      if (kept.size() < top_) {
+        kept.push_back(score);
+        std::push_heap(kept.begin(), kept.end(), isLater);
+      } else if (score == kept.front()) {
+        ties++;
+      } else if (score > kept.front()) {
+        std::pop_heap(kept.begin(), kept.end(), isLater);
+        const T dropped = std::exchange(kept.back(), score);
+        std::push_heap(kept.begin(), kept.end(), isLater);
+        ties = kept.front() == dropped ? ties + 1 : 0;
+      }
+    }
+  }
+
+  // visit(score, how often), the greatest first
+  template <typename Visit>
+  void each(size_t row, Visit visit) {
+    auto& [kept, ties] = rows_[row];
+    std::sort(kept.begin(), kept.end(), std::greater<T>());
+    for (size_t i = 0; i < kept.size(); i++) visit(kept[i], i + 1 == kept.size() ? ties + 1 : 1);
+  }
+
+ private:
+  struct Row {
+    std::vector<T> kept;
+    int64_t ties = 0;
+  };
+  size_t top_;
+  std::vector<Row> rows_;
+};
+
 template <typename T>
 class Forward {
  public:
   explicit Forward(const Problem& problem)
-      : problem_(problem), sweep_(problem), groups_(groupsOf(problem.statistics)) {}
+      : problem_(problem), sweep_(problem), groups_(groupsOf(problem.statistics)) {
+    for (const auto& group : groups_) {
+      if (group.top > 0) greatest_.emplace_back(problem.rows.size(0), group.top);
+    }
+  }
 
-  std::vector<at::Tensor> run() {
+  Statistics run() {
     const auto& statistics = problem_.statistics;
     const auto section = static_cast<size_t>(sweep_.sectionColumns());
     byRow_.resize(statistics.size());
@@ -333,17 +426,29 @@ class Forward {
       }
     }
     sweep_.run(
+        [](const Range&) {}, [](int64_t, typename Sweep<T>::Workspace&) {},
         [this](int64_t part, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) {
           auto& columns = partial_[static_cast<size_t>(part)];
-          for (const auto& group : groups_) addGroup(group, tile, workspace, columns);
+          size_t top = 0;
+          for (const auto& group : groups_) {
+            if (group.top > 0)
+              addTop(group, greatest_[top++], tile, workspace);
+            else
+              addGroup(group, tile, workspace, columns);
+          }
           for (size_t s = 0; s < problem_.statistics.size(); s++) {
             if (!usesSelection(problem_.statistics[s])) addSum(s, tile, columns);
           }
         },
         [this](const Range& range) { merge(range); });
-    std::vector<at::Tensor> results;
+    Statistics results;
+    results.limits.resize(statistics.size());
+    size_t top = 0;
+    for (const auto& group : groups_) {
+      if (group.top > 0) finishTop(group, greatest_[top++], results.limits);
+    }
     for (size_t s = 0; s < statistics.size(); s++)
-      results.push_back(resultOf(statistics[s], statistics[s].axis == Axis::Rows ? byRow_[s] : byColumn_[s]));
+      results.values.push_back(resultOf(statistics[s], statistics[s].axis == Axis::Rows ? byRow_[s] : byColumn_[s]));
     return results;
   }
 
@@ -351,7 +456,7 @@ class Forward {
   void addGroup(const Group& group, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace,
                 std::vector<Accumulator<T>>& columns) {
     if (tile.isPlain && (group.set & kNegative) == 0) return;
-    const auto* selected = sweep_.select(tile, group, workspace);
+    const auto* selected = sweep_.select(tile, group.set, group.power, group.isWeighted, workspace);
     const auto shared = sharedMembers(group, problem_.statistics);
     const bool isShared = shared && addShared(*shared, columns, selected, tile, workspace);
     for (const size_t s : group.members) {
@@ -361,6 +466,63 @@ class Forward {
         addRows(statistic, byRow_[s], selected, tile);
       else
         addColumns(statistic, columns[s], selected, tile, tile.width());
+    }
+  }
+
+  void addTop(const Group& group, Greatest<T>& greatest, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) const {
+    if (tile.isPlain && (group.set & kNegative) == 0) return;
+    const auto* selected = sweep_.select(tile, group.set, 1, false, workspace);
+    for (int64_t i = 0; i < tile.rows.size(); i++) {
+      const auto row = static_cast<size_t>(tile.rows.begin + i);
+      const auto* scores = selected + static_cast<size_t>(i) * tile.width();
+      if (maximum(scores, tile.width()) >= greatest.limit(row)) greatest.add(row, scores, tile.width());
+    }
+  }
+
+  // Makes the statistics of the scores that were kept, and the limits above which they are.
+  void finishTop(const Group& group, Greatest<T>& greatest, std::vector<at::Tensor>& limits) {
+    const auto rows = problem_.rows.size(0);
+    auto limit = at::empty({rows}, problem_.rows.options());
+    auto* data = limit.template mutable_data_ptr<T>();
+    at::parallel_for(0, rows, 16, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++) {
+        const auto place = static_cast<size_t>(row);
+        data[row] = greatest.limit(place);
+        greatest.each(place, [&](T score, int64_t count) {
+          for (const size_t s : group.members) addKept(s, place, score, static_cast<T>(count));
+        });
+      }
+    });
+    for (const size_t s : group.members) limits[s] = limit;
+  }
+
+  void addKept(size_t s, size_t row, T score, T count) {
+    const auto& statistic = problem_.statistics[s];
+    auto& accumulator = byRow_[s];
+    const auto& offset = problem_.offsets[s];
+    const T moved = static_cast<T>(statistic.power) * (score - (offset.defined() ? dataOf<T>(offset)[row] : T(0)));
+    switch (statistic.kind) {
+      case Kind::LogSumExp:
+        accumulator.add(row, static_cast<T>(statistic.power) * score, count);
+        break;
+      case Kind::Maximum:
+        accumulator.greatest[row] = std::max(accumulator.greatest[row], score);
+        break;
+      case Kind::Sum:
+        accumulator.value[row] += count * score;
+        break;
+      case Kind::SumOfSquares:
+        accumulator.value[row] += count * score * score;
+        break;
+      case Kind::Softplus:
+        accumulator.value[row] += count * (std::max(moved, T(0)) + std::log1p(std::exp(-std::abs(moved))));
+        break;
+      case Kind::Hinge:
+        accumulator.value[row] += count * std::max(moved, T(0));
+        break;
+      case Kind::Count:
+        accumulator.value[row] += count;
+        break;
     }
   }
 
@@ -514,6 +676,7 @@ class Forward {
   const Problem& problem_;
   Sweep<T> sweep_;
   std::vector<Group> groups_;
+  std::vector<Greatest<T>> greatest_;                 // one a group with a top
   std::vector<Accumulator<T>> byRow_, byColumn_;      // one a statistic
   std::vector<std::vector<Accumulator<T>>> partial_;  // of columns, by part
 };
@@ -523,10 +686,11 @@ class Forward {
 template <typename T>
 class Backward {
  public:
-  Backward(const Problem& problem, const std::vector<at::Tensor>& statistics, const std::vector<at::Tensor>& gradients)
+  Backward(const Problem& problem, const Statistics& statistics, const std::vector<at::Tensor>& gradients)
       : problem_(problem), sweep_(problem), groups_(groupsOf(problem.statistics)) {
-    for (size_t s = 0; s < statistics.size(); s++) {
-      values_.push_back(dataOf<T>(statistics[s]));
+    for (size_t s = 0; s < gradients.size(); s++) {
+      values_.push_back(dataOf<T>(statistics.values[s]));
+      limits_.push_back(dataOf<T>(statistics.limits[s]));
       slopes_.push_back(dataOf<T>(gradients[s]));
       scaled_.push_back(scaledSlopes(problem.statistics[s], gradients[s]));
     }
@@ -545,14 +709,19 @@ class Backward {
       for (auto& part : columns) part.assign(static_cast<size_t>(sweep_.sectionColumns() * depth), T(0));
     }
     // Columns' gradients are summed as [D, section], so that no tile of slopes has to be transposed.
-    const auto transposedRows = needsColumns ? problem_.rows.t().contiguous() : at::Tensor();
-    const auto rowCount = problem_.rows.size(0);
     const auto sectionColumns = sweep_.sectionColumns();
     const bool isShort = sweep_.isShort();
-    const auto packedColumns = isShort && needsRows ? Sweep<T>::packed(problem_.columns) : std::vector<Short>();
-    const auto shortTransposedRows = isShort && needsColumns ? Sweep<T>::roundedRows(transposedRows) : std::vector<Short>();
+    std::vector<Short> packedColumns;
+    int64_t sectionBegin = 0;
     std::vector<double> biases(parts, 0.0);
     sweep_.run(
+        [&](const Range& section) {
+          sectionBegin = section.begin;
+          if (isShort && needsRows) packedColumns = Sweep<T>::packed(problem_.columns.slice(0, section.begin, section.end));
+        },
+        [&](int64_t part, typename Sweep<T>::Workspace& workspace) {
+          if (needsColumns) transposeRows(sweep_.rowsOf(part), isShort, workspace);
+        },
         [&](int64_t part, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace) {
           slopesOf(tile, workspace, result.offsets);
           const auto* slopes = workspace.slopes.data();
@@ -560,22 +729,25 @@ class Backward {
           const auto width = tile.columns.size();
           for (int64_t i = 0; i < height; i++)
             biases[static_cast<size_t>(part)] += sumOf(slopes + i * width, tile.width());
+          if (problem_.filter > 0 && isNegligible(tile, slopes)) return;
           if (needsRows) {
             auto* target = result.rows.template mutable_data_ptr<T>() + tile.rows.begin * depth;
             if (isShort)
-              multiplyShortSlopes(workspace, slopes, height, width, packedColumns.data() + tile.columns.begin * depth, target,
-                                  depth);
+              multiplyShortSlopes(workspace, slopes, height, width,
+                                  packedColumns.data() + (tile.columns.begin - sectionBegin) * depth, target, depth);
             else
               multiply(height, depth, width, slopes, width, dataOf<T>(problem_.columns) + tile.columns.begin * depth, depth,
                        target, depth, true);
           }
           if (needsColumns) {
-            auto* target = columns[static_cast<size_t>(part)].data() + tile.columns.begin % sectionColumns;
+            const auto own = sweep_.rowsOf(part);
+            const auto first = tile.rows.begin - own.begin;
+            auto* target = columns[static_cast<size_t>(part)].data() + (tile.columns.begin - sectionBegin);
             if (isShort)
-              multiplyByShortSlopes(workspace, slopes, height, width, shortTransposedRows.data() + tile.rows.begin,
-                                    Sweep<T>::even(rowCount), target, sectionColumns);
+              multiplyByShortSlopes(workspace, slopes, height, width, workspace.shortTransposedRows.data() + first,
+                                    Sweep<T>::even(own.size()), target, sectionColumns);
             else
-              multiply(depth, width, height, dataOf<T>(transposedRows) + tile.rows.begin, rowCount, slopes, width, target,
+              multiply(depth, width, height, workspace.transposedRows.data() + first, own.size(), slopes, width, target,
                        sectionColumns, true);
           }
         },
@@ -587,6 +759,44 @@ class Backward {
   }
 
  private:
+  void transposeRows(const Range& rows, bool isShort, typename Sweep<T>::Workspace& workspace) const {
+    const auto depth = sweep_.depth();
+    const auto count = rows.size();
+    const auto* from = dataOf<T>(problem_.rows) + rows.begin * depth;
+    auto& transposed = workspace.transposedRows;
+    transposed.resize(static_cast<size_t>(depth * count));
+    // Square blocks, so that what is read and what is written both stay near.
+    constexpr int64_t kSide = 32;
+    for (int64_t i = 0; i < count; i += kSide) {
+      for (int64_t d = 0; d < depth; d += kSide) {
+        for (int64_t row = i; row < std::min(i + kSide, count); row++) {
+          for (int64_t k = d; k < std::min(d + kSide, depth); k++)
+            transposed[static_cast<size_t>(k * count + row)] = from[row * depth + k];
+        }
+      }
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      if (!isShort) return;
+      const auto stride = Sweep<T>::even(count);
+      workspace.shortTransposedRows.resize(static_cast<size_t>(depth * stride));
+      roundRows(workspace.shortTransposedRows.data(), stride, transposed.data(), depth, count, count);
+    }
+  }
+
+  // Whether no slope of the tile is a share of its row's gradient that matters.
+  bool isNegligible(const Tile<T>& tile, const T* slopes) const {
+    for (int64_t i = 0; i < tile.rows.size(); i++) {
+      T gradient = 0;
+      for (const auto& scaled : scaled_) {
+        if (!scaled.empty()) gradient = std::max(gradient, std::abs(scaled[static_cast<size_t>(tile.rows.begin + i)]));
+      }
+      if (largest(slopes + static_cast<size_t>(i) * tile.width(), tile.width()) >= static_cast<T>(problem_.filter) * gradient &&
+          gradient > 0)
+        return false;
+    }
+    return true;
+  }
+
   // A statistic's gradients times its power, as its slopes by the scores need them.
   static std::vector<T> scaledSlopes(const Statistic& statistic, const at::Tensor& gradient) {
     std::vector<T> scaled;
@@ -605,11 +815,15 @@ class Backward {
     workspace.slopes.assign(static_cast<size_t>(tile.rows.size()) * tile.width(), T(0));
     for (const auto& group : groups_) {
       if (tile.isPlain && (group.set & kNegative) == 0) continue;
+      if (group.top > 0) {
+        addTopSlopes(group, tile, workspace, offsets);
+        continue;
+      }
       const bool isUsed = std::any_of(group.members.begin(), group.members.end(), [&](size_t s) {
         return slopes_[s] != nullptr && problem_.statistics[s].kind == Kind::LogSumExp;
       });
       if (!isUsed) continue;
-      const auto* selected = sweep_.select(tile, group, workspace);
+      const auto* selected = sweep_.select(tile, group.set, group.power, group.isWeighted, workspace);
       const auto shared = sharedMembers(group, problem_.statistics);
       const bool isShared = shared && addSharedSlopes(*shared, selected, tile, workspace);
       for (const size_t s : group.members) {
@@ -623,6 +837,19 @@ class Backward {
       if (slopes_[s] == nullptr || usesSelection(statistic) || statistic.kind == Kind::Count) continue;
       if (tile.isPlain && (statistic.set & kNegative) == 0) continue;
       addSumSlopes(s, tile, workspace, offsets[s]);
+    }
+  }
+
+  void addTopSlopes(const Group& group, const Tile<T>& tile, typename Sweep<T>::Workspace& workspace,
+                    std::vector<at::Tensor>& offsets) {
+    const auto narrow = sweep_.narrowed(tile, limits_[group.members.front()], workspace);
+    for (const size_t s : group.members) {
+      const auto& statistic = problem_.statistics[s];
+      if (slopes_[s] == nullptr) continue;
+      if (statistic.kind == Kind::LogSumExp)
+        addExponentialSlopes(s, sweep_.select(narrow, group.set, statistic.power, false, workspace), narrow, workspace);
+      else if (statistic.kind != Kind::Count && statistic.kind != Kind::Maximum)
+        addSumSlopes(s, narrow, workspace, offsets[s]);
     }
   }
 
@@ -750,20 +977,20 @@ class Backward {
   const Problem& problem_;
   Sweep<T> sweep_;
   std::vector<Group> groups_;
-  // One a statistic: its values, its gradients, and these times what its slope needs.
-  std::vector<const T*> values_, slopes_;
+  // One a statistic: its values, its limits or nullptr, its gradients, and these times what its slope needs.
+  std::vector<const T*> values_, limits_, slopes_;
   std::vector<std::vector<T>> scaled_;
 };
 
 }  // namespace
 
-std::vector<at::Tensor> computeStatistics(const Problem& problem) {
+Statistics computeStatistics(const Problem& problem) {
   if (problem.rows.scalar_type() == at::kDouble) return Forward<double>(problem).run();
   return Forward<float>(problem).run();
 }
 
-Gradients differentiate(const Problem& problem, const std::vector<at::Tensor>& statistics,
-                        const std::vector<at::Tensor>& gradients, bool needsRows, bool needsColumns) {
+Gradients differentiate(const Problem& problem, const Statistics& statistics, const std::vector<at::Tensor>& gradients,
+                        bool needsRows, bool needsColumns) {
   if (problem.rows.scalar_type() == at::kDouble)
     return Backward<double>(problem, statistics, gradients).run(needsRows, needsColumns);
   return Backward<float>(problem, statistics, gradients).run(needsRows, needsColumns);

@@ -30,6 +30,8 @@ struct Statistic {
   double power;
   // Whether the columns' weights are added to the scores; of LogSumExp.
   bool isWeighted;
+  // Only so many of a row's pairs count, those with the greatest scores, and those that equal the last of them; 0 for all.
+  int64_t top = 0;
 };
 
 // Contiguous tensors on the CPU. Scores are float or double as the rows are; undefined tensors are absent.
@@ -47,6 +49,8 @@ struct Problem {
   at::Tensor columnWeights;            // [M]
   std::vector<Statistic> statistics;
   std::vector<at::Tensor> offsets;  // one a statistic, [N]; of Softplus and Hinge by rows
+  // Tiles whose slopes are all smaller than this share of their rows' gradients give none to rows and columns; 0 for none.
+  double filter = 0;
 };
 
 // A threshold of its own for each row.
@@ -59,17 +63,23 @@ inline at::ScalarType typeOfScores(const at::Tensor& rows) {
   return rows.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
+// [N] or [M] for each statistic. A LogSumExp or Maximum over no pair is -infinity.
+struct Statistics {
+  std::vector<at::Tensor> values;
+  // The least score that counts, [N], of those with a top; undefined for others.
+  std::vector<at::Tensor> limits;
+};
+
 struct Gradients {
   at::Tensor rows, columns;  // undefined where not needed
   double bias = 0;
   std::vector<at::Tensor> offsets;
 };
 
-// [N] or [M] for each statistic. A LogSumExp or Maximum over no pair is -infinity.
-std::vector<at::Tensor> computeStatistics(const Problem& problem);
+Statistics computeStatistics(const Problem& problem);
 
 // `gradients` holds one a statistic, undefined for none.
-Gradients differentiate(const Problem& problem, const std::vector<at::Tensor>& statistics,
-                        const std::vector<at::Tensor>& gradients, bool needsRows, bool needsColumns);
+Gradients differentiate(const Problem& problem, const Statistics& statistics, const std::vector<at::Tensor>& gradients,
+                        bool needsRows, bool needsColumns);
 
 }  // namespace kontrast::contrast

@@ -5,6 +5,7 @@ import { functional } from '../nn';
 import { chooseExecution, type ExecutionChoice } from './execution';
 import { softmaxLink, type Link, type LinkContext, type Need } from './link';
 import { addLogarithms } from './logarithms';
+import { positiveInteger } from '../nn/checks';
 import { checkEmbeddings } from './similarity';
 import { checkStatistics, pairStatistics, statisticOf, type Execution, type Pairs, type Statistic } from './statistics';
 
@@ -51,6 +52,12 @@ export interface ContrastOptions {
   bias?: Tensor;
   /** Taken off the scores of positives, after the temperature. Default 0. */
   margin?: number;
+  /**
+   * Only so many of each anchor's negatives count: those with the greatest scores, and those that equal the last of them. Several sets of
+   * candidates are taken together for it. For links that do not look at all pairs at once; not with candidates' log-weights, nor with an
+   * anchor's own negatives beside candidates. Default: all.
+   */
+  hardest?: number;
   /** Default {@link softmaxLink}. */
   link?: Link;
   /**
@@ -88,13 +95,13 @@ interface Prepared {
  */
 export function contrast(options: ContrastOptions): Tensor {
   check(options);
-  const { anchors, link = softmaxLink, symmetric = false, reduction = 'mean' } = options;
+  const { anchors, hardest, link = softmaxLink, symmetric = false, reduction = 'mean' } = options;
   return withoutAutocast(anchors, () => {
-    const prepared = prepare(options);
+    const prepared = prepare(hardest === undefined ? options : { ...options, candidates: joined(options) });
     const { execution } = explain(options);
     const needs = needsOf(link);
-    if (!symmetric) return reduce(...lossOf(link, needs, gather(prepared, execution)), reduction);
-    const both = gatherBoth(prepared.blocks[0]!, needs, execution);
+    if (!symmetric) return reduce(...lossOf(link, needs, gather(prepared, execution, hardest)), reduction);
+    const both = gatherBoth(prepared.blocks[0]!, needs, execution, hardest);
     const [rows, columns] = both.map((source) => lossOf(link, needs, source));
     if (reduction === 'none') {
       if (anchors.sizeOf(0) !== columns![0].numel()) {
@@ -139,6 +146,28 @@ export function whatCounts(
       candidates.guides &&
       guideLimits && { rowGuides: part(guides), columnGuides: candidates.guides, guideLimits: part(guideLimits) }),
   };
+}
+
+/** All candidates in one set, as the hardest of all of them can only be told together. */
+function joined({ candidates, labels, ids }: ContrastOptions): readonly Candidates[] {
+  const sets = listOf(candidates);
+  if (sets.length < 2) return sets;
+  // A set without labels or ids gets one that no anchor has.
+  const numbers = (key: 'labels' | 'ids', ofAnchors: Tensor | undefined): Tensor | undefined => {
+    if (ofAnchors === undefined || sets.every((set) => set[key] === undefined)) return undefined;
+    const other = ofAnchors.min().sub(1);
+    return torch.cat(sets.map((set) => set[key] ?? other.expand([set.embeddings.sizeOf(0)])));
+  };
+  const [ofLabels, ofIds] = [numbers('labels', labels), numbers('ids', ids)];
+  const guides = sets.map((set) => set.guides).filter((one) => one !== undefined);
+  return [
+    {
+      embeddings: torch.cat(sets.map((set) => set.embeddings)),
+      ...(ofLabels && { labels: ofLabels }),
+      ...(ofIds && { ids: ofIds }),
+      ...(guides.length > 0 && { guides: torch.cat(guides) }),
+    },
+  ];
 }
 
 // --- Scores ---
@@ -211,10 +240,21 @@ function named<Names extends string>(names: readonly Names[], values: readonly T
   return Object.fromEntries(names.map((name, i) => [name, values[i]!])) as Record<Names, Tensor>;
 }
 
-function gather({ rows, blocks, positives, negatives }: Prepared, execution: Execution): Source {
+/** The statistics that a link needs, of the hardest negatives only. */
+function wantedOf(needs: Readonly<Record<string, Need>>, hardest: number | undefined): Statistic[] {
+  return Object.values(needs).map((need) =>
+    hardest === undefined || need.over !== 'negatives' ? need : { ...need, weighted: false, top: hardest },
+  );
+}
+
+function gather(
+  { rows, blocks, positives, negatives }: Prepared,
+  execution: Execution,
+  hardest: number | undefined,
+): Source {
   return (needs) => {
-    const names = Object.keys(needs) as (keyof typeof needs)[];
-    const wanted: Statistic[] = names.map((name) => needs[name]);
+    const names = Object.keys(needs);
+    const wanted = wantedOf(needs, hardest);
     checkStatistics(wanted);
     const parts = blocks.map((block) => pairStatistics(block, withoutWeights(wanted, block), execution));
     for (const [own, set] of [
@@ -226,20 +266,20 @@ function gather({ rows, blocks, positives, negatives }: Prepared, execution: Exe
     if (parts.length === 0) throw new InvalidArgumentError('contrast: there is nothing to compare the anchors with');
     const whole = parts.reduce((a, b) => a.map((value, i) => merge(wanted[i]!, value, b[i]!)));
     return named(
-      names as string[],
+      names,
       whole.map((value) => value.reshape([rows.sizeOf(0)])),
     ) as never;
   };
 }
 
-/** Both directions of one block, whose first statistics, these needs, come from one pass. */
-function gatherBoth(block: Pairs, firstNeeds: Readonly<Record<string, Need>>, execution: Execution): Source[] {
+/** Both directions of one block, whose first statistics, these needs, come from one pass where that can be. */
+function gatherBoth(
+  block: Pairs,
+  firstNeeds: Readonly<Record<string, Need>>,
+  execution: Execution,
+  hardest: number | undefined,
+): Source[] {
   const names = Object.keys(firstNeeds);
-  const along = (axis: 'rows' | 'columns', needs: Readonly<Record<string, Need>>): Statistic[] =>
-    Object.values(needs).map((need) => ({ ...need, axis }));
-  const wanted = [...along('rows', firstNeeds), ...along('columns', firstNeeds)];
-  checkStatistics(wanted);
-  const values = pairStatistics(block, withoutWeights(wanted, block), execution);
   const turned: Pairs = {
     ...block,
     rows: block.columns,
@@ -247,14 +287,26 @@ function gatherBoth(block: Pairs, firstNeeds: Readonly<Record<string, Need>>, ex
     ...(block.rowLabels && { rowLabels: block.columnLabels!, columnLabels: block.rowLabels }),
     ...(block.rowIds && { rowIds: block.columnIds!, columnIds: block.rowIds }),
   };
+  const alone = (pairs: Pairs, needs: Readonly<Record<string, Need>>): Tensor[] => {
+    const wanted = withoutWeights(wantedOf(needs, hardest), pairs);
+    checkStatistics(wanted);
+    return pairStatistics(pairs, wanted, execution);
+  };
+  const together = (): Tensor[] => {
+    const wanted = (['rows', 'columns'] as const).flatMap((axis) =>
+      Object.values(firstNeeds).map((need): Statistic => ({ ...need, axis })),
+    );
+    checkStatistics(wanted);
+    return pairStatistics(block, withoutWeights(wanted, block), execution);
+  };
+  // The greatest scores of a column are not kept while rows are gone through.
+  const isOnePass = hardest === undefined && Object.values(firstNeeds).every(({ top }) => top === undefined);
+  const values = isOnePass ? together() : [...alone(block, firstNeeds), ...alone(turned, firstNeeds)];
   return [block, turned].map((pairs, direction): Source => {
     const first = named(names, values.slice(direction * names.length, (direction + 1) * names.length));
     return (needs) => {
       if ((needs as unknown) === firstNeeds) return first as never;
-      return named(
-        Object.keys(needs),
-        pairStatistics(pairs, withoutWeights(along('rows', needs), pairs), execution),
-      ) as never;
+      return named(Object.keys(needs), alone(pairs, needs)) as never;
     };
   });
 }
@@ -370,6 +422,7 @@ function check(options: ContrastOptions): void {
       `contrast: the link '${link.name}' needs positives: give the anchors and candidates labels, or each anchor its own positives`,
     );
   }
+  checkHardest(options, blocks);
   if (bias !== undefined && bias.numel() !== 1) throw new InvalidArgumentError('contrast: the bias has one element');
   if (symmetric && (blocks.length !== 1 || positives !== undefined || negatives !== undefined)) {
     throw new InvalidArgumentError(
@@ -378,6 +431,27 @@ function check(options: ContrastOptions): void {
   }
   if (symmetric && (options.guides !== undefined || blocks[0]!.logWeights !== undefined)) {
     throw new InvalidArgumentError('contrast: guides and weights belong to one direction; call it once for each');
+  }
+}
+
+function checkHardest({ hardest, negatives, link = softmaxLink }: ContrastOptions, sets: readonly Candidates[]): void {
+  if (hardest === undefined) return;
+  positiveInteger(hardest, 'contrast: hardest');
+  if (Object.values(link.needs as Readonly<Record<string, Need>>).some(({ over }) => over === 'all')) {
+    throw new InvalidArgumentError(
+      `contrast: the link '${link.name}' looks at all pairs at once: it has no hardest negatives`,
+    );
+  }
+  if (negatives !== undefined && sets.length > 0) {
+    throw new InvalidArgumentError(
+      'contrast: the hardest negatives are those among candidates, or among own negatives, not among both',
+    );
+  }
+  if (sets.some(({ logWeights }) => logWeights !== undefined)) {
+    throw new InvalidArgumentError('contrast: the hardest negatives cannot have logWeights');
+  }
+  if (sets.some(({ guides }) => guides !== undefined) && sets.some(({ guides }) => guides === undefined)) {
+    throw new InvalidArgumentError('contrast: for the hardest negatives, all candidates have guides or none');
   }
 }
 

@@ -19,6 +19,12 @@ export interface LinearCrossEntropyOptions {
   labelSmoothing?: number;
   /** c: adds c·(log Σ exp)² to each loss, which keeps logits near 0. In [0, ∞); 1e-4 is usual. Default 0. */
   zLoss?: number;
+  /**
+   * In [0, 1): a tile of the logits' gradient is left out where no class has a share of a row's gradient above this, as the paper does with
+   * 2⁻¹², which bfloat16 cannot tell from nothing. Quicker where few classes are likely; not with label smoothing, whose gradient is small
+   * and everywhere. The dense form takes no notice. Default 0: exact.
+   */
+  gradientFilter?: number;
   /** `'mean'` over the rows that are not ignored (default; 0 if all are), `'sum'`, or `'none'` for one loss a row, 0 for ignored ones. */
   reduction?: 'mean' | 'sum' | 'none';
   /** Whether to hold the N×C logits or to go through them tile by tile. Default: by size. */
@@ -32,8 +38,8 @@ export interface LinearCrossEntropyOptions {
  *     sᵢⱼ = (embeddingᵢ·classⱼ + bⱼ) / τ
  *     lossᵢ = log Σⱼ exp(sᵢⱼ) − (1 − ε)·sᵢᵧ − ε/C · Σⱼ sᵢⱼ + c·(log Σⱼ exp(sᵢⱼ))²,  y the target of i
  *
- * The same as PyTorch's cross-entropy of these logits, with gradients for embeddings and classes. It is exact: the paper's kernel may
- * skip blocks of the gradient that are smaller than bfloat16 resolves, this one does not. Tile by tile, memory grows with N and C and not
+ * The same as PyTorch's cross-entropy of these logits, with gradients for embeddings and classes. It is exact, unless
+ * {@link LinearCrossEntropyOptions.gradientFilter} lets it skip what is small. Tile by tile, memory grows with N and C and not
  * with N·C. Logits are float32, or float64 if an input is, also where autocast would choose a shorter type. Ignored rows cost nothing.
  * There is no soft cap of the logits: it is a function of each pair.
  *
@@ -75,13 +81,13 @@ function lossesOf(
   embeddings: Tensor,
   classes: Tensor,
   targets: Tensor,
-  options: Pick<LinearCrossEntropyOptions, 'bias' | 'temperature'> & {
+  options: Pick<LinearCrossEntropyOptions, 'bias' | 'temperature' | 'gradientFilter'> & {
     labelSmoothing: number;
     zLoss: number;
     execution: Execution | 'auto';
   },
 ): Tensor {
-  const { bias, temperature = 1, labelSmoothing, zLoss } = options;
+  const { bias, temperature = 1, gradientFilter = 0, labelSmoothing, zLoss } = options;
   const { dtype } = embeddings;
   const rows = embeddings.sizeOf(0);
   const columns = classes.sizeOf(0);
@@ -106,6 +112,7 @@ function lossesOf(
       columns: right,
       rowLabels: targets,
       columnLabels: torch.arange(columns, { dtype: 'int64', device: targets.device }),
+      gradientFilter,
     },
     wanted,
     execution,
@@ -138,7 +145,7 @@ function finish(losses: Tensor, count: number, reduction: 'mean' | 'sum' | 'none
 
 function check(embeddings: Tensor, classes: Tensor, targets: Tensor, options: LinearCrossEntropyOptions): void {
   const name = 'linearCrossEntropy';
-  const { bias, temperature = 1, ignoreIndex = -100, labelSmoothing = 0, zLoss = 0 } = options;
+  const { bias, temperature = 1, ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, gradientFilter = 0 } = options;
   checkEmbeddings(embeddings, `${name}: embeddings`);
   const [rows, dimension] = embeddings.shape as readonly [number, number];
   checkEmbeddings(classes, `${name}: classes`, dimension);
@@ -167,6 +174,12 @@ function check(embeddings: Tensor, classes: Tensor, targets: Tensor, options: Li
   numberWithin(0, 1, labelSmoothing, `${name}: labelSmoothing`);
   if (!Number.isFinite(numberWithin(0, Infinity, zLoss, `${name}: zLoss`))) {
     throw new InvalidArgumentError(`${name}: zLoss must be finite`);
+  }
+  if (!(gradientFilter >= 0 && gradientFilter < 1)) {
+    throw new InvalidArgumentError(`${name}: gradientFilter must be in [0, 1), found ${gradientFilter}`);
+  }
+  if (gradientFilter > 0 && labelSmoothing > 0) {
+    throw new InvalidArgumentError(`${name}: gradientFilter would leave out what labelSmoothing adds; use one of them`);
   }
   if (!Number.isSafeInteger(ignoreIndex)) {
     throw new InvalidArgumentError(`${name}: ignoreIndex must be an integer, found ${String(ignoreIndex)}`);

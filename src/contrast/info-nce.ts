@@ -1,7 +1,10 @@
 import { InvalidArgumentError, torch, type Tensor } from '../torch';
 import { withoutAutocast } from '../torch/autograd';
 import { functional } from '../nn';
+import { contrast } from './contrast';
+import { softmaxOfSumLink } from './link';
 import { checkEmbeddings } from './similarity';
+import type { Execution } from './statistics';
 
 /** What {@link InfoNCE} is made from. */
 export interface InfoNCEOptions {
@@ -16,6 +19,8 @@ export interface InfoNCEOptions {
   inBatchNegatives?: boolean;
   /** `'mean'` (default) over the queries, or one loss a query with `'none'`. */
   reduction?: 'mean' | 'none';
+  /** How {@link InfoNCE.forward} goes through the scores; {@link InfoNCE.parts} always holds them. Default: by size. */
+  execution?: Execution | 'auto';
 }
 
 /** The parts of an InfoNCE loss, with gradients. */
@@ -29,7 +34,7 @@ export interface InfoNCEParts {
 }
 
 /**
- * InfoNCE (van den Oord et al. 2018, "Representation Learning with Contrastive Predictive Coding"), in its dense form:
+ * InfoNCE (van den Oord et al. 2018, "Representation Learning with Contrastive Predictive Coding"):
  *
  *     Lᵢ = −log( exp(sᵢ⁺ / τ) / (exp(sᵢ⁺ / τ) + Σⱼ exp(sᵢⱼ⁻ / τ)) )
  *
@@ -43,6 +48,7 @@ export class InfoNCE {
   readonly normalize: boolean;
   readonly inBatchNegatives: boolean;
   readonly reduction: 'mean' | 'none';
+  readonly execution: Execution | 'auto';
 
   constructor(options: InfoNCEOptions = {}) {
     const { temperature = 0.07, normalize = true, inBatchNegatives = false, reduction = 'mean' } = options;
@@ -53,10 +59,11 @@ export class InfoNCE {
     this.normalize = normalize;
     this.inBatchNegatives = inBatchNegatives;
     this.reduction = reduction;
+    this.execution = options.execution ?? 'auto';
   }
 
   /**
-   * The loss alone.
+   * The loss alone, which need not hold the scores.
    *
    * @param query [N, D]
    * @param positive [N, D]: row i is the positive key of query i
@@ -64,10 +71,29 @@ export class InfoNCE {
    * @throws InvalidArgumentError if shapes, dtypes or devices do not fit, or there are no negatives at all
    */
   forward(query: Tensor, positive: Tensor, negatives: Tensor | null = null): Tensor {
-    return this.parts(query, positive, negatives).loss;
+    this.#check(query, positive, negatives);
+    return withoutAutocast(query, () => {
+      // Not as bfloat16, of which contrast() would take the products.
+      const wide = (x: Tensor): Tensor => (x.dtype === 'float64' ? x : x.to('float32'));
+      const keys = wide(positive);
+      const shared = negatives === null ? [] : [{ embeddings: wide(negatives) }];
+      const labels = torch.arange(query.sizeOf(0), { dtype: 'int64', device: query.device });
+      return contrast({
+        anchors: wide(query),
+        ...(this.inBatchNegatives
+          ? { labels, candidates: [{ embeddings: keys, labels }, ...shared] }
+          : { positives: keys, candidates: shared }),
+        similarity: this.normalize ? 'cosine' : 'dot',
+        temperature: this.temperature,
+        // Each query has one positive, so this is the same as the plain softmax, and keeps gradients that are far below 1.
+        link: softmaxOfSumLink,
+        reduction: this.reduction,
+        execution: this.execution,
+      });
+    });
   }
 
-  /** The loss and what it is made of; takes the same as {@link InfoNCE.forward}. */
+  /** The loss and what it is made of, with the scores as matrices; takes the same as {@link InfoNCE.forward}. */
   parts(query: Tensor, positive: Tensor, negatives: Tensor | null = null): InfoNCEParts {
     this.#check(query, positive, negatives);
     return withoutAutocast(query, () => {

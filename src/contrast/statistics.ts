@@ -31,6 +31,11 @@ export interface Statistic {
   readonly weighted?: boolean;
   /** o, a number a row [N], with or without gradient; for `softplus` and `hinge` over rows. */
   readonly offset?: Tensor;
+  /**
+   * Only so many of a row's pairs in the set count: those with the greatest s, and those that equal the last of them. Over rows, without
+   * log-weights. Default: all.
+   */
+  readonly top?: number;
 }
 
 /**
@@ -59,6 +64,11 @@ export interface Pairs {
   readonly guideLimits?: Tensor;
   /** Log-weights of the columns, [M]. */
   readonly columnWeights?: Tensor;
+  /**
+   * In [0, 1). Above 0, a tile whose slopes are all smaller than this share of their row's gradient gives none to rows and columns. For
+   * statistics over rows, in the tiled form; the dense form is always exact. Default 0: exact.
+   */
+  readonly gradientFilter?: number;
 }
 
 /** How the scores are gone through: the whole matrix at once in LibTorch's operators, or tile by tile in one of ours. */
@@ -96,7 +106,9 @@ export function tiledStatistics(pairs: Pairs, wanted: readonly Statistic[], byBl
     wanted.map(({ over }) => setCodes[over]),
     wanted.map(({ power }) => power ?? 1),
     wanted.map(({ weighted }) => weighted ?? false),
+    wanted.map(({ top }) => top ?? 0),
     wanted.map(({ offset }) => offset ?? null),
+    pairs.gradientFilter ?? 0,
     byBlocks,
   );
   return results as Tensor[];
@@ -146,14 +158,24 @@ function denseStatistics(pairs: Pairs, wanted: readonly Statistic[]): Tensor[] {
   return wanted.map((statistic) => statisticOf(scores, masks[statistic.over], statistic, weights));
 }
 
+/** Of the pairs that the mask leaves, those of a row with the `top` greatest scores, and those that equal the last of them. */
+function topOf(scores: Tensor, mask: Tensor | null, top: number): Tensor | null {
+  if (top >= scores.sizeOf(1)) return mask;
+  const left = mask === null ? scores : scores.maskedFill(mask.logicalNot(), -Infinity);
+  const [greatest] = left.topk(top, 1);
+  const isAbove = scores.ge(greatest.narrow(1, top - 1, 1));
+  return mask === null ? isAbove : isAbove.logicalAnd(mask);
+}
+
 /** @internal A statistic over the scores that the mask leaves, null for all; of what else it asks, its set is not looked at. */
 export function statisticOf(
   scores: Tensor,
   mask: Tensor | null,
-  { kind, axis, power = 1, weighted, offset }: Statistic,
+  { kind, axis, power = 1, weighted, offset, top }: Statistic,
   weights?: Tensor,
 ): Tensor {
   const along = axis === 'columns' ? 0 : 1;
+  if (top !== undefined) mask = topOf(scores.detach(), mask, top);
   const only = (x: Tensor): Tensor => (mask === null ? x : torch.where(mask, x, x.newZeros([]))).sum([along]);
   const moved = (): Tensor => (offset === undefined ? scores : scores.sub(offset.unsqueeze(1))).mul(power);
   switch (kind) {
@@ -180,7 +202,13 @@ export function statisticOf(
 
 /** What is wrong with a list of statistics, said before anything is computed. */
 export function checkStatistics(wanted: readonly Statistic[]): void {
-  for (const { kind, power = 1, offset, axis } of wanted) {
+  for (const { kind, power = 1, offset, axis, top, weighted } of wanted) {
+    if (top !== undefined && (!Number.isSafeInteger(top) || top < 1)) {
+      throw new InvalidArgumentError(`the top of a ${kind} must be a positive integer, found ${String(top)}`);
+    }
+    if (top !== undefined && (axis === 'columns' || weighted === true)) {
+      throw new InvalidArgumentError(`a ${kind} with a top is over rows and without weights`);
+    }
     if (!Number.isFinite(power) || power === 0 || (kind === 'logSumExp' && power < 0)) {
       throw new InvalidArgumentError(`the power of a ${kind} cannot be ${String(power)}`);
     }

@@ -23,6 +23,7 @@ import {
   type DType,
   type Tensor,
 } from '../../src/torch';
+import { functional } from '../../src/nn';
 import { assertClose } from '../support/close';
 
 const random = (shape: number[], dtype: DType = 'float64'): Tensor => torch.randn(shape, { dtype });
@@ -192,6 +193,78 @@ describe('contrast', () => {
     });
   });
 
+  it("looks at each anchor's hardest negatives only, of all candidates together", () => {
+    scope(() => {
+      const [count, further] = [9, 14];
+      const anchors = random([count, 4]).requiresGrad_();
+      const [paired, queue] = [random([count, 4]).requiresGrad_(), random([further, 4]).requiresGrad_()];
+      const candidates = [{ embeddings: paired, labels: range(count) }, { embeddings: queue }];
+      const scores = similarityMatrix(anchors, torch.cat([paired, queue]))
+        .detach()
+        .div(0.2)
+        .toArraySync() as number[][];
+      for (const hardest of [1, 3, 1000]) {
+        const found = assertAgree(
+          { anchors, candidates, labels: range(count), temperature: 0.2, hardest, reduction: 'none' },
+          [anchors, paired, queue],
+        );
+        const expected = scores.map((row, i) => {
+          const negatives = row.filter((_, j) => j !== i).sort((a, b) => b - a);
+          const kept = negatives.slice(0, hardest).reduce((sum, score) => sum + Math.exp(score - row[i]!), 0);
+          return Math.log(1 + kept);
+        });
+        assertClose(found, torch.tensor(expected, { dtype: 'float64' }), { atol: 1e-12 });
+      }
+    });
+  });
+
+  it('takes the hardest negatives of both directions, of every link, and of own negatives', () => {
+    scope(() => {
+      const anchors = random([150, 6]).requiresGrad_();
+      const embeddings = random([150, 6]).requiresGrad_();
+      const labels = pairsOf(150);
+      for (const link of links) {
+        const options = { anchors, candidates: { embeddings, labels }, labels, link, hardest: 5 };
+        const both = assertAgree({ ...options, symmetric: true }, [anchors, embeddings]);
+        const there = contrast(options);
+        const back = contrast({ ...options, anchors: embeddings, candidates: { embeddings: anchors, labels } });
+        assertClose(both, there.add(back).div(2).detach(), { atol: 1e-12 }, link.name);
+        assert.notEqual(there.itemSync(), contrast({ ...options, hardest: undefined }).itemSync());
+      }
+      const own = { anchors, positives: embeddings, temperature: 0.5, reduction: 'none' as const };
+      const negatives = random([150, 7, 6]);
+      const scores = functional.normalize(negatives).matmul(functional.normalize(anchors).unsqueeze(2)).squeeze(2);
+      const [, places] = scores.topk(2, 1);
+      const taken = negatives.gather(1, places.unsqueeze(2).expand([150, 2, 6]));
+      const found = contrast({ ...own, negatives, hardest: 2 }).detach();
+      assertClose(found, contrast({ ...own, negatives: taken }).detach(), { atol: 1e-12 });
+    });
+  });
+
+  it('tells candidates without labels or ids, or without a guide that agrees, from the others when it takes them together', () => {
+    scope(() => {
+      const anchors = random([5, 3]);
+      const [first, second] = [random([5, 3]), random([8, 3])];
+      const [labels, ids] = [range(5), range(5).add(40)];
+      const [guides, limits] = [random([5, 2]), random([5])];
+      const sets = [
+        { embeddings: first, labels, guides: random([5, 2]) },
+        { embeddings: second, ids: range(8).add(38), guides: random([8, 2]) },
+      ];
+      // With room for all, taking them together changes nothing.
+      const options = {
+        anchors,
+        candidates: sets,
+        labels,
+        ids,
+        guides,
+        guideLimits: limits,
+        reduction: 'none' as const,
+      };
+      assertClose(contrast({ ...options, hardest: 13 }), contrast(options), { atol: 1e-12 });
+    });
+  });
+
   it('leaves out negatives that a guide finds too alike', () => {
     scope(() => {
       const anchors = random([3, 4]);
@@ -304,6 +377,16 @@ describe('contrast', () => {
       refuses({ symmetric: true, reduction: 'none' }, /both directions need as many anchors as candidates/);
       refuses({ guides: random([4, 2]) }, /guides need guideLimits/);
       refuses({ bias: random([2]) }, /the bias has one element/);
+      refuses({ hardest: 0 }, /contrast: hardest must be an integer of at least 1/);
+      refuses({ hardest: 2, negatives: random([4, 2, 3]) }, /among candidates, or among own negatives, not among both/);
+      refuses({ hardest: 2, candidates: { ...candidates, logWeights: random([5]) } }, /cannot have logWeights/);
+      const all = defineLink({
+        name: 'everything',
+        needs: { sum: { kind: 'sum', over: 'all' } },
+        loss: ({ sum }) => sum,
+        withoutPositives: true,
+      });
+      refuses({ hardest: 2, link: all }, /the link 'everything' looks at all pairs at once/);
     });
   });
 });

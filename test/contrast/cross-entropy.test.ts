@@ -165,6 +165,26 @@ describe('linearCrossEntropy', () => {
     });
   });
 
+  it('leaves out gradients that are too small to matter where that was asked for', () => {
+    scope(() => {
+      const classes = torch.eye(1500, { dtype: 'float64' }).requiresGrad_();
+      // In order, so that most tiles hold no row's class.
+      const targets = torch.arange(700, { dtype: 'int64' });
+      // Near to their class, and far from all others.
+      const embeddings = torch.eye(1500, { dtype: 'float64' }).indexSelect(0, targets).mul(8).requiresGrad_();
+      const slopes = (gradientFilter: number): Tensor[] => {
+        const loss = linearCrossEntropy(embeddings, classes, targets, { gradientFilter, execution: 'tiled' });
+        return grad(loss, [embeddings, classes]).map((slope) => slope!);
+      };
+      const [exact, filtered] = [slopes(0), slopes(2 ** -9)];
+      exact.forEach((expected, i) => {
+        const largest = expected.abs().max().itemSync();
+        assertClose(filtered[i]!, expected, { atol: largest * 0.01 });
+        assert.ok(filtered[i]!.ne(expected).any().itemSync());
+      });
+    });
+  });
+
   it('refuses what does not fit, and says what would', () => {
     scope(() => {
       const [embeddings, classes, targets] = [random([3, 2]), random([4, 2]), torch.tensor([0n, 1n, 3n])];
@@ -187,6 +207,8 @@ describe('linearCrossEntropy', () => {
       refuses(given({ temperature: 0 }), /temperature must be a positive number/);
       refuses(given({ labelSmoothing: 1.5 }), /labelSmoothing must be a number from 0 to 1/);
       refuses(given({ zLoss: -1 }), /zLoss must be a number of at least 0/);
+      refuses(given({ gradientFilter: 1 }), /gradientFilter must be in \[0, 1\), found 1/);
+      refuses(given({ gradientFilter: 0.1, labelSmoothing: 0.1 }), /would leave out what labelSmoothing adds/);
       refuses(given({ ignoreIndex: 0.5 }), /ignoreIndex must be an integer/);
     });
   });

@@ -30,22 +30,24 @@ describe('InfoNCE', () => {
     for (const normalize of [true, false]) {
       for (const candidates of ['queue', 'batch', 'both']) {
         const name = `${temperature}.${normalize}.${candidates}`;
-        it(`equals PyTorch's cross-entropy, values and gradients: ${name}`, () => {
-          const [query, positive, negatives] = ['query', 'positive', 'negatives'].map((key) =>
-            set.tensors[key]!.clone().requiresGrad_(),
-          ) as [Tensor, Tensor, Tensor];
-          const inBatchNegatives = candidates !== 'queue';
-          const given = candidates === 'batch' ? null : negatives;
-          const options = { temperature, normalize, inBatchNegatives };
-          const losses = new InfoNCE({ ...options, reduction: 'none' }).forward(query, positive, given);
-          assertClose(losses, set.tensors[`${name}.losses`]!, { atol: 1e-12 });
-          new InfoNCE(options).forward(query, positive, given).backward();
-          for (const [key, tensor] of Object.entries({ query, positive, negatives })) {
-            const expected = set.tensors[`${name}.${key}_gradient`];
-            if (expected === undefined) assert.equal(tensor.grad, null);
-            else assertClose(tensor.grad!, expected, { atol: 1e-12 }, key);
-          }
-        });
+        const everyWay = ['dense', 'tiled'] as const;
+        for (const execution of everyWay)
+          it(`equals PyTorch's cross-entropy, values and gradients: ${name}, ${execution}`, () => {
+            const [query, positive, negatives] = ['query', 'positive', 'negatives'].map((key) =>
+              set.tensors[key]!.clone().requiresGrad_(),
+            ) as [Tensor, Tensor, Tensor];
+            const inBatchNegatives = candidates !== 'queue';
+            const given = candidates === 'batch' ? null : negatives;
+            const options = { temperature, normalize, inBatchNegatives, execution };
+            const losses = new InfoNCE({ ...options, reduction: 'none' }).forward(query, positive, given);
+            assertClose(losses, set.tensors[`${name}.losses`]!, { atol: 1e-12 });
+            new InfoNCE(options).forward(query, positive, given).backward();
+            for (const [key, tensor] of Object.entries({ query, positive, negatives })) {
+              const expected = set.tensors[`${name}.${key}_gradient`];
+              if (expected === undefined) assert.equal(tensor.grad, null);
+              else assertClose(tensor.grad!, expected, { atol: 1e-12 }, key);
+            }
+          });
       }
     }
   }

@@ -32,6 +32,17 @@ function everything(offset?: Tensor): Statistic[] {
         { kind: 'count', over, axis },
         { kind: 'maximum', over, axis },
       );
+      if (axis === 'columns') continue;
+      wanted.push(
+        { kind: 'logSumExp', over, top: 2 },
+        { kind: 'logSumExp', over, top: 2, power: 0.5 },
+        { kind: 'sum', over, top: 2 },
+        { kind: 'sumOfSquares', over, top: 1 },
+        { kind: 'softplus', over, top: 3, power: -1, ...(offset && { offset }) },
+        { kind: 'hinge', over, top: 3, power: 2, ...(offset && { offset }) },
+        { kind: 'count', over, top: 3 },
+        { kind: 'maximum', over, top: 3 },
+      );
     }
   }
   return wanted;
@@ -57,7 +68,10 @@ function problem(n: number, m: number, d: number, dtype: DType = 'float64'): Pai
 }
 
 /** The definition, as a loop over plain numbers. */
-function byLoop(pairs: Pairs, { kind, over, axis = 'rows', power = 1, weighted, offset }: Statistic): number[] {
+function byLoop(
+  pairs: Pairs,
+  { kind, over, axis = 'rows', power = 1, weighted, offset, top = Infinity }: Statistic,
+): number[] {
   const list = (x: Tensor | undefined): number[] =>
     x === undefined ? [] : (x.detach().to('float64').toArraySync() as number[]);
   const table = (x: Tensor | undefined): number[][] =>
@@ -70,7 +84,7 @@ function byLoop(pairs: Pairs, { kind, over, axis = 'rows', power = 1, weighted, 
     list,
   ) as number[][];
   const [limits, weights, offsets] = [pairs.guideLimits, pairs.columnWeights, offset].map(list) as number[][];
-  const found: number[][] = (axis === 'rows' ? rows! : columns!).map(() => []);
+  const found: { score: number; term: number }[][] = (axis === 'rows' ? rows! : columns!).map(() => []);
   rows!.forEach((row, i) => {
     columns!.forEach((column, j) => {
       if (ids!.length > 0 && ids![i] === otherIds![j]) return;
@@ -88,10 +102,12 @@ function byLoop(pairs: Pairs, { kind, over, axis = 'rows', power = 1, weighted, 
         count: 1,
         maximum: score,
       }[kind];
-      found[axis === 'rows' ? i : j]!.push(term);
+      found[axis === 'rows' ? i : j]!.push({ score, term });
     });
   });
-  return found.map((terms) => {
+  return found.map((all) => {
+    const last = all.map(({ score }) => score).sort((a, b) => b - a)[top - 1] ?? -Infinity;
+    const terms = all.filter(({ score }) => score >= last).map(({ term }) => term);
     if (kind === 'maximum') return Math.max(...terms);
     if (kind === 'logSumExp')
       return terms.length === 0 ? -Infinity : Math.log(terms.reduce((sum, x) => sum + Math.exp(x), 0));
@@ -197,6 +213,69 @@ describe('pairStatistics', () => {
     });
   }
 
+  for (const [execution, compute] of Object.entries(executions)) {
+    it(`counts every score that equals the last of a top: ${execution}`, () => {
+      scope(() => {
+        // A row's scores are 0, 1, 2, 3, 0, 1, …: with 300 columns each stands 75 times, in two tiles.
+        const rows = torch.ones([2, 1], { dtype: 'float64' }).requiresGrad_();
+        const columns = torch.arange(300, { dtype: 'float64' }).remainder(4).unsqueeze(1).requiresGrad_();
+        const wanted: Statistic[] = [1, 75, 76, 149, 150, 151, 300, 301].map((top) => ({
+          kind: 'sum',
+          over: 'all',
+          top,
+        }));
+        const values = compute({ rows, columns }, wanted);
+        const expected = [225, 225, 375, 375, 375, 450, 450, 450];
+        assert.deepEqual(
+          values.map((value) => value.toArraySync()),
+          expected.map((sum) => [sum, sum]),
+        );
+        const slopes = values.map((value) => grad(value.sum(), [columns], { retainGraph: true })[0]!.sum().itemSync());
+        assert.deepEqual(slopes, [150, 150, 300, 300, 300, 450, 600, 600]);
+      });
+    });
+  }
+
+  it('leaves out the gradients of tiles that matter little, and only those', () => {
+    scope(() => {
+      // Each row has one column that it is close to; the others' shares are some exp(−20) each.
+      const size = 1024;
+      const rows = torch.eye(size, { dtype: 'float64' }).mul(20).requiresGrad_();
+      const columns = torch.eye(size, { dtype: 'float64' }).requiresGrad_();
+      const slopes = (compute: Compute, gradientFilter?: number): Tensor[] => {
+        const pairs = { rows, columns, ...(gradientFilter !== undefined && { gradientFilter }) };
+        const [value] = compute(pairs, [{ kind: 'logSumExp', over: 'all' }]);
+        return grad(value!.sum(), [rows, columns]).map((slope) => slope!);
+      };
+      const exact = slopes(executions.dense);
+      for (const execution of ['tiled', 'blocks'] as const) {
+        slopes(executions[execution], 0).forEach((found, i) => {
+          assertClose(found, exact[i]!, { atol: 1e-12 });
+        });
+        slopes(executions[execution], 0.5).forEach((found, i) => {
+          assertClose(found, exact[i]!, { atol: 1e-6 });
+        });
+      }
+      // The tiles off the diagonal were left out; one tile holds all of them where blocks are larger than the matrix.
+      const [ofRows] = slopes(executions.tiled, 0.5);
+      assert.equal(
+        ofRows!
+          .narrow(0, 0, 1)
+          .narrow(1, size - 1, 1)
+          .itemSync(),
+        0,
+      );
+      assert.ok(
+        exact[0]!
+          .narrow(0, 0, 1)
+          .narrow(1, size - 1, 1)
+          .itemSync() > 0,
+      );
+      const [none, alsoNone] = slopes(executions.blocks, 0.999_999_99);
+      assert.equal(none!.abs().sum().itemSync() + alsoNone!.abs().sum().itemSync(), 0);
+    });
+  });
+
   it('is exact where scores are far apart: rows and columns have maxima of their own', () => {
     scope(() => {
       const size = 300;
@@ -252,6 +331,15 @@ describe('pairStatistics', () => {
       assert.throws(
         tiled({}, [{ kind: 'sum', over: 'all', offset }]),
         /only softplus and hinge over rows take an offset/,
+      );
+      assert.throws(
+        tiled({}, [{ kind: 'sum', over: 'all', axis: 'columns', top: 1 }]),
+        /only unweighted statistics of rows have a top/,
+      );
+      assert.throws(tiled({ gradientFilter: 1 }), /the filter is a share in \[0, 1\), not 1/);
+      assert.throws(
+        tiled({ gradientFilter: 0.1 }, [{ kind: 'sum', over: 'all', axis: 'columns' }]),
+        /there is no filter beside statistics of columns/,
       );
       const value = tiled({})()[0]!.sum();
       assert.throws(
