@@ -3,6 +3,7 @@
 
 #include "blocks.h"
 #include "statistics.h"
+#include "top_scores.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -235,6 +236,7 @@ void registerOperators() {
       new torch::Library(torch::Library::FRAGMENT, "kontrast", std::nullopt, __FILE__, static_cast<uint32_t>(__LINE__));
   library->def(kSchema);
   library->impl("pair_statistics", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, pairStatistics));
+  defineTopScores(*library);
 }
 
 }  // namespace kontrast::contrast

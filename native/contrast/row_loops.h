@@ -75,7 +75,10 @@ void excludeAbove(PairClass* classes, const double* guides, double limit, size_t
   /* The greatest absolute value */                                                                                        \
   T largest(const T* x, size_t count);                                                                                     \
   /* The classes without the pairs whose score is below the limit */                                                       \
-  void excludeBelow(PairClass* to, const PairClass* classes, const T* scores, T limit, size_t count);
+  void excludeBelow(PairClass* to, const PairClass* classes, const T* scores, T limit, size_t count);                       \
+  void scaleRow(T* x, T scale, T offset, size_t count);                                                                    \
+  bool isAnyAbove(const T* x, const T* limits, size_t count);                                                              \
+  T dot(const T* a, const T* b, size_t count);
 
 KONTRAST_ROW_LOOPS(float)
 KONTRAST_ROW_LOOPS(double)

@@ -1,5 +1,6 @@
 #include "statistics.h"
 
+#include "parallel.h"
 #include "products.h"
 #include "short_products.h"
 
@@ -137,6 +138,7 @@ class Sweep {
     // The rows of a part, [D, rows], where the gradients of columns need them.
     std::vector<T> transposedRows;
     std::vector<Short> shortTransposedRows;
+    ProductsOnThisThread products;
   };
 
   explicit Sweep(const Problem& problem)
@@ -196,14 +198,12 @@ class Sweep {
       const Range section{first, std::min(first + sectionColumns_, columnCount_)};
       enter(section);
       begin(section);
-      at::parallel_for(0, parts_, 1, [&](int64_t firstPart, int64_t lastPart) {
-        const ProductsOnThisThread products;
-        Workspace workspace;
-        for (int64_t part = firstPart; part < lastPart; part++) {
-          prepare(part, workspace);
-          runPart(part, section, workspace, visit);
-        }
-      });
+      forEachTask(
+          parts_, rowCount_ * section.size() * depth_, [] { return Workspace(); },
+          [&](int64_t part, Workspace& workspace) {
+            prepare(part, workspace);
+            runPart(part, section, workspace, visit);
+          });
       merge(section);
     }
   }
@@ -484,7 +484,7 @@ class Forward {
     const auto rows = problem_.rows.size(0);
     auto limit = at::empty({rows}, problem_.rows.options());
     auto* data = limit.template mutable_data_ptr<T>();
-    at::parallel_for(0, rows, 16, [&](int64_t first, int64_t last) {
+    forEachStretch(rows, 16, rows * group.top * 16, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; row++) {
         const auto place = static_cast<size_t>(row);
         data[row] = greatest.limit(place);
@@ -960,7 +960,7 @@ class Backward {
   void merge(std::vector<std::vector<T>>& parts, const Range& section, T* target) const {
     const auto depth = sweep_.depth();
     const auto stride = sweep_.sectionColumns();
-    at::parallel_for(0, section.size(), 64, [&](int64_t begin, int64_t end) {
+    forEachStretch(section.size(), 64, section.size() * depth * static_cast<int64_t>(parts.size()), [&](int64_t begin, int64_t end) {
       std::fill(target + begin * depth, target + end * depth, T(0));
       for (auto& part : parts) {
         for (int64_t d = 0; d < depth; d++) {

@@ -17,3 +17,4 @@ export { Parameter } from './parameter';
 export type { PoolingOptions } from './pooling';
 export { ReLU } from './relu';
 export { Sequential } from './sequential';
+export { topScores, type TopScores, type TopScoresOptions } from './top-scores';
