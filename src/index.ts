@@ -5,6 +5,7 @@ export * from './norm';
 export * from './optim';
 export * from './contrast';
 export * from './memory';
+export * from './negatives';
 export * from './models';
 export * from './data';
 export * from './evaluate';

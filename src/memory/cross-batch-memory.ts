@@ -28,16 +28,16 @@ export interface CrossBatchMemoryOptions {
 /**
  * Cross-batch memory, XBM (Wang, Zhang, Huang and Scott 2020, "Cross-Batch Memory for Embedding Learning"): embeddings of past batches with
  * their labels, as further positives and negatives for any objective that goes by labels. It rests on embeddings drifting slowly, so
- * the paper trains without it first (1,000 iterations, by memory).
+ * the paper trains without it first, for 1,000 iterations if memory serves: that number was not checked against it.
  *
  * ```ts
  * const ids = memory.enqueue(embeddings, labels);
  * const loss = contrast({ anchors: embeddings, labels, ids, candidates: memory.candidates() });
  * ```
  *
- * As in the paper's pseudocode the batch enters first and the loss is taken against the memory alone, which then holds the batch without
- * gradients. An anchor's own copy does not count: it has the anchor's id. No gradient flows into the memory. A batch larger than the memory leaves
- * its last `size` embeddings.
+ * The batch enters first and the loss is taken against the memory alone, which then holds the batch without gradients: the order of the paper's
+ * pseudocode, from memory and not checked. An anchor's own copy does not count: it has the anchor's id. No gradient flows into the memory. A batch
+ * larger than the memory leaves its last `size` embeddings.
  *
  * For supervised metric learning whose batch is too small to hold hard pairs.
  */

@@ -8,7 +8,7 @@ import type { StoredDType } from './stored';
 
 /** What a {@link NearestNeighbourBank} is made from. */
 export interface NearestNeighbourBankOptions {
-  /** How many embeddings it holds. Default 98,304, as in the paper. */
+  /** How many embeddings it holds. Default 98,304: the paper's number from memory, not checked against it. */
   size?: number;
   /** The size D of an embedding. */
   dimension: number;

@@ -31,9 +31,9 @@ export interface RationaleInvarianceOptions {
  *     R̄_y ← m · R̄_y + (1 − m) · mean of the batch's Rᵢ of class y,      the first time the mean itself
  *     loss = Σ_{classes y of the batch} mean_{i of y} (1/C) ‖Rᵢ − R̄_y‖²
  *
- * Checked against code of others, four copies that agree; the authors' own and the paper were not to be had. There R̄ moves before the loss is
- * taken, as here, and the loss is added to the cross-entropy with the weight 0.01. Averages have no gradient; features and weight have. Takes memory N·C·D for
- * the loss and C²·D for the averages.
+ * Checked against code of others: one copy read whole, of three more the parts that were to be had, which agree with it. The authors' own and the
+ * paper were not to be had. In that code R̄ moves before the loss is taken, as here, and the loss is added to the cross-entropy with the weight 0.01.
+ * Averages have no gradient; features and weight have. Takes memory N·C·D for the loss and C²·D for the averages.
  *
  * For classifiers that shall hold on domains that they were not trained on.
  */

@@ -246,7 +246,7 @@ class TowerRun {
   }
 
   #checkSame(embeddings: Tensor, most: number): void {
-    if (most > MOST_DIFFERENCE * embeddings.abs().max().itemSync()) {
+    if (most > MOST_DIFFERENCE * scope(() => embeddings.abs().max().itemSync())) {
       throw new InvalidArgumentError(
         `gradCache: the encoder of ${this.#name} gave other embeddings the second time (a difference of ${most.toPrecision(3)}), so ` +
           'their gradients would be wrong: it keeps state outside its buffers, or draws random numbers from a generator that is not in generators',

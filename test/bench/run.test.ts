@@ -17,14 +17,17 @@ describe('bench command', () => {
   it('lists the cases and options', () => {
     const { code, output } = bench('--help');
     assert.equal(code, 0);
-    assert.match(output, /cases: contrast, moco, operators, overhead, startup, all/);
+    assert.match(output, /cases: contrast, gradcache, moco, negatives, operators, overhead, search, startup, all/);
     assert.match(output, /--rounds <n>/);
   });
 
   it('refuses what it does not know, before anything runs', () => {
     const wrong: [string[], RegExp][] = [
       [[], /name a case/],
-      [['nothing'], /there is no case nothing; there are contrast, moco, operators, overhead, startup/],
+      [
+        ['nothing'],
+        /there is no case nothing; there are contrast, gradcache, moco, negatives, operators, overhead, search, startup/,
+      ],
       [['startup', '--rounds', '0'], /--rounds takes a whole number from 1, not 0/],
       [['startup', 'moco', '--out', 'file'], /--out takes one case at a time/],
       [['--fast'], /Unknown option '--fast'/],

@@ -43,7 +43,7 @@ export interface MetrixOptions extends MetrixFormOptions {
  *
  * with s the cosine, d = √(2 − 2s), and mean⁺ over the pairs whose term is above 0. Each anchor with a positive meets one mix for each of its
  * negatives, as in the authors' code, whose contrastive form this is; with `'anchor'` so does every anchor. The multi-similarity form (mean over
- * anchors with a positive) follows the project's notes on the authors' code and was not checked against the paper, which was not to be had.
+ * anchors with a positive) follows a description of the authors' code and was not checked against the paper, which was not to be had.
  * Gradients flow through mixes and all they are made of. Only the [N, N] similarities are held: those with mixes follow from them.
  *
  * To mix inputs or features instead, take {@link metrixTriples} and {@link metrixMixed}.
