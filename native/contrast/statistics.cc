@@ -29,7 +29,7 @@ constexpr int64_t kLeastTileRows = 16;
 // Rows are divided into so many parts whatever the number of threads, so that this does not change the order of any sum.
 constexpr int64_t kParts = 16;
 // Columns' sums are kept by part for so many numbers at a time.
-constexpr int64_t kPartialNumbers = int64_t{1} << 19;
+constexpr int64_t kPartialNumbers = int64_t{1} << 18;
 
 int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
