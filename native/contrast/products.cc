@@ -10,6 +10,10 @@
 #include <array>
 #include <cmath>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
 namespace kontrast::contrast {
 
 namespace {
@@ -37,6 +41,16 @@ bool hasBlockKernels() {
   return found;
 }
 
+bool hasTileInstructions() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  constexpr unsigned kBFloat16 = 1u << 22, kTiles = 1u << 24;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBFloat16) != 0 && (d & kTiles) != 0;
+#else
+  return false;
+#endif
+}
+
 template <typename T>
 void multiplyTensors(int64_t m, int64_t n, int64_t k, const T* a, int64_t aStride, const T* b, int64_t bStride, T* c,
                      int64_t cStride, bool adds) {
@@ -58,6 +72,7 @@ ProductsOnThisThread::ProductsOnThisThread() = default;
 
 ProductsOnThisThread::~ProductsOnThisThread() {
   if (hasBlockKernels()) at::native::cpublas::brgemm_release(false);
+  if (hasTileProducts()) at::native::cpublas::brgemm_release(true);
 }
 
 void multiply(int64_t m, int64_t n, int64_t k, const float* a, int64_t aStride, const float* b, int64_t bStride, float* c,
@@ -71,6 +86,37 @@ void multiply(int64_t m, int64_t n, int64_t k, const float* a, int64_t aStride, 
 void multiply(int64_t m, int64_t n, int64_t k, const double* a, int64_t aStride, const double* b, int64_t bStride, double* c,
               int64_t cStride, bool adds) {
   multiplyTensors(m, n, k, a, aStride, b, bStride, c, cStride, adds);
+}
+
+bool hasTileProducts() {
+  static const bool found = [] {
+    if (!hasTileInstructions()) return false;
+    // The system may not let us have them, and not every build has the kernels.
+    constexpr int64_t kRows = 3, kColumns = 5, kDepth = 6;
+    std::array<uint16_t, kRows * kDepth> a{};
+    std::array<uint16_t, kDepth * kColumns> b{};
+    std::array<float, kRows * kColumns> c{};
+    a.fill(0x3f80);  // 1
+    b.fill(0x4000);  // 2
+    c.fill(1.0f);
+    try {
+      multiplyTiles(kRows, kColumns, kDepth, a.data(), kDepth, b.data(), kColumns, c.data(), kColumns, true);
+      at::native::cpublas::brgemm_release(true);
+    } catch (const c10::Error&) {
+      return false;
+    }
+    for (const float item : c) {
+      if (item != 13.0f) return false;
+    }
+    return true;
+  }();
+  return found;
+}
+
+void multiplyTiles(int64_t m, int64_t n, int64_t k, const uint16_t* a, int64_t aStride, const uint16_t* b, int64_t bStride, float* c,
+                   int64_t cStride, bool adds) {
+  at::native::cpublas::brgemm(m, n, k, aStride, bStride, cStride, adds, reinterpret_cast<const at::BFloat16*>(a),
+                              reinterpret_cast<const at::BFloat16*>(b), c, true);
 }
 
 }  // namespace kontrast::contrast

@@ -20,4 +20,9 @@ void multiply(int64_t m, int64_t n, int64_t k, const float* a, int64_t aStride, 
 void multiply(int64_t m, int64_t n, int64_t k, const double* a, int64_t aStride, const double* b, int64_t bStride, double* c,
               int64_t cStride, bool adds);
 
+// The same of bfloat16 on processors that multiply tiles of it (AMX), with b packed as short_products.h says.
+bool hasTileProducts();
+void multiplyTiles(int64_t m, int64_t n, int64_t k, const uint16_t* a, int64_t aStride, const uint16_t* b, int64_t bStride, float* c,
+                   int64_t cStride, bool adds);
+
 }  // namespace kontrast::contrast

@@ -1,5 +1,6 @@
 #include "short_products.h"
 
+#include "products.h"
 #include "vector_math.h"
 
 #include <algorithm>
@@ -120,6 +121,10 @@ bool hasShortProducts() {
 
 void multiplyShort(int64_t m, int64_t n, int64_t k, const Short* a, int64_t aStride, const Short* b, int64_t bStride, float* c,
                    int64_t cStride, bool adds) {
+  if (hasTileProducts()) {
+    multiplyTiles(m, n, k, a, aStride, b, bStride, c, cStride, adds);
+    return;
+  }
   // A panel of b stays in the nearest cache while all rows pass.
   for (int64_t j = 0; j < n; j += kPanelColumns) {
     const auto width = std::min(kPanelColumns, n - j);

@@ -1,4 +1,5 @@
-// Products of bfloat16 matrices, summed in float, on processors with AVX-512's instruction for it: twice the pace of float.
+// Products of bfloat16 matrices, summed in float, on processors with AVX-512's instruction for it, at twice the pace of float, or
+// with AMX.
 //
 // The right factor is packed: two neighbours of a column lie together, [k/2][n][2]. Both factors are padded with a zero where k
 // is odd.
