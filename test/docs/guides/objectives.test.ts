@@ -11,6 +11,7 @@ describe('the guide to objectives', () => {
       'true',
       '[] [ 32, 16 ] 256',
       'true\ntrue',
+      'true\n[ 16, 20 ] true',
       'true\ntrue true',
       '0.100 true',
       'tiled true\n4194304 pairs are 65536 or more: the tiled form is quicker, and smaller\ntrue\nfloat32',
