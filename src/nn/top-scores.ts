@@ -66,7 +66,8 @@ export function topScores(queries: Tensor, keys: Tensor, options: TopScoresOptio
             ? search(rows, keys, options)
             : byParts(rows, keys, options, keys.device === 'cpu' ? search : searchByBlocks);
         if (similarity !== 'euclidean') return found;
-        return { ...found, scores: found.scores.sub(rows.square().sum([1], true)) };
+        // Rounding may make it positive for keys that are the query.
+        return { ...found, scores: found.scores.sub(rows.square().sum([1], true)).clampMax(0) };
       }),
     ),
   );

@@ -31,7 +31,7 @@ describe('work on several threads', () => {
     try {
       scope(() => {
         const [rows, columns] = [torch.randn([2048, 64]), torch.randn([20000, 64])];
-        const works = {
+        const works: Record<string, () => unknown> = {
           topScores: () => topScores(rows, columns, { count: 5 }),
           pairStatistics: () => pairStatistics({ rows, columns }, [{ kind: 'logSumExp', over: 'all' }], 'tiled'),
         };
