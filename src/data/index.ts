@@ -1,6 +1,7 @@
 /** Data sets, loaders and augmentation. */
 export * from './augment';
 export * from './cache-directory';
+export * from './emoji';
 export * from './errors';
 export * from './fashion-mnist';
 export * from './image-cache';

@@ -1,7 +1,8 @@
 /** Encoders, projection heads, momentum pairs, and methods built from them. */
 export { BasicBlock, type BasicBlockOptions } from './basic-block';
 export type { Encoder, NormFactory } from './encoder';
-export { EncoderWithHead, MoCo, type BatchNormAnswer, type MoCoOptions, type MoCoStep, type Norms } from './moco';
+export { EncoderWithHead, MoCo, type BatchNormAnswer, type MoCoOptions, type Norms } from './moco';
+export type { MoCoLoss, MoCoObjective, MoCoStep } from './moco-objective';
 export { MomentumPair, type MomentumPairOptions } from './momentum-pair';
 export { ProjectionHead, type ProjectionHeadOptions } from './projection-head';
 export { ResidualEncoder, type ResidualEncoderOptions } from './residual-encoder';

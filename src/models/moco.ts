@@ -8,7 +8,7 @@ import {
   type MemoryFormat,
   type Tensor,
 } from '../torch';
-import { joinStates, partOfState, type StateDict, type Stateful } from '../torch/state';
+import { joinStates, jsonObject, partOfState, type StateDict, type Stateful } from '../torch/state';
 import { InfoNCE } from '../contrast';
 import { Queue } from '../memory';
 import { Module, functional, type Parameter } from '../nn';
@@ -16,6 +16,7 @@ import { positiveInteger } from '../nn/checks';
 import { BatchNorm1d, BatchNorm2d, SplitBatchNorm1d, SplitBatchNorm2d, shuffledBatch } from '../norm';
 import type { MomentumSchedule } from '../optim';
 import type { Encoder, NormFactory } from './encoder';
+import { contrastBy, infoNceOverQueue, type MoCoObjective, type MoCoStep } from './moco-objective';
 import { MomentumPair } from './momentum-pair';
 
 /**
@@ -48,7 +49,9 @@ export interface MoCoOptions {
   head: (inputSize: number, norms: Norms) => Encoder;
   /** How many keys the queue holds. Default 65,536, as in the paper. */
   queueSize?: number;
-  /** τ. Default 0.07, as in the paper; MoCo v2 uses 0.2. */
+  /** What is minimised, in place of InfoNCE over the queue: other losses, or other negatives made of the queue, such as mixed ones. */
+  objective?: MoCoObjective;
+  /** τ of InfoNCE. Default 0.07, as in the paper; MoCo v2 uses 0.2. Not beside `objective`, which has its own. */
   temperature?: number;
   /** m, or a schedule of it. Default 0.999. */
   momentum?: MomentumSchedule;
@@ -58,7 +61,7 @@ export interface MoCoOptions {
   splits?: number;
   /** Whether each view is once the query and once the key, which doubles the work of a step. Default false. */
   symmetric?: boolean;
-  /** Whether the other keys of the batch are negatives too. Default false. */
+  /** Whether the other keys of the batch are negatives of InfoNCE too. Default false. Not beside `objective`. */
   inBatchNegatives?: boolean;
   /** Seeds the queue's random start and the shuffling. Default 0. */
   seed?: number;
@@ -66,18 +69,6 @@ export interface MoCoOptions {
   device?: Device;
   /** The memory format of the weights of convolutions. Default `'contiguous'`. */
   memoryFormat?: MemoryFormat;
-}
-
-/** What a training step gives. All have no dimensions; all but the loss are outside the graph. */
-export interface MoCoStep {
-  /** InfoNCE, with gradients. */
-  loss: Tensor;
-  /** The mean cosine between queries and their positive keys. */
-  positiveSimilarity: Tensor;
-  /** The mean cosine between queries and negatives. */
-  negativeSimilarity: Tensor;
-  /** The share of queries whose positive key is nearer than every negative. */
-  accuracy: Tensor;
 }
 
 /** An encoder with its projection head. */
@@ -113,21 +104,16 @@ export class EncoderWithHead extends Module implements Encoder {
 export class MoCo implements Stateful {
   readonly pair: MomentumPair<EncoderWithHead>;
   readonly queue: Queue;
-  readonly objective: InfoNCE;
+  /** What is minimised. */
+  readonly objective: MoCoObjective;
   readonly batchNorm: BatchNormAnswer;
   readonly symmetric: boolean;
   readonly #generator: Generator;
 
   constructor(options: MoCoOptions) {
-    const {
-      queueSize = 65536,
-      temperature = 0.07,
-      momentum = 0.999,
-      batchNorm = 'shuffle-split',
-      splits = 8,
-    } = options;
-    const { symmetric = false, inBatchNegatives = false, seed = 0, device = 'cpu', memoryFormat } = options;
-    this.objective = new InfoNCE({ temperature, inBatchNegatives, normalize: false });
+    const { queueSize = 65536, momentum = 0.999, batchNorm = 'shuffle-split', splits = 8 } = options;
+    const { symmetric = false, seed = 0, device = 'cpu', memoryFormat } = options;
+    this.objective = objectiveOf(options);
     this.batchNorm = batchNorm;
     this.symmetric = symmetric;
     const norms = normsFor(batchNorm, positiveInteger(splits, 'MoCo: splits'));
@@ -191,7 +177,8 @@ export class MoCo implements Stateful {
    * One step: the key encoder follows the query encoder, both encode, the loss is taken against the queue as it was, and the
    * keys enter the queue. The gradient and the optimiser's step are the caller's.
    *
-   * May run under autocast; similarities and the loss are float32 all the same.
+   * May run under autocast; similarities and the loss are float32 all the same. Beside the loss and the similarities it gives what numbers the
+   * objective gives, with `symmetric` the means of both directions.
    *
    * @param viewA the queries [N, …]
    * @param viewB another view of the same samples, in the same order
@@ -206,22 +193,17 @@ export class MoCo implements Stateful {
       const directions = this.symmetric
         ? [this.#contrast(viewA, viewB, negatives), this.#contrast(viewB, viewA, negatives)]
         : [this.#contrast(viewA, viewB, negatives)];
-      const mean = (pick: (direction: Direction) => Tensor): Tensor =>
-        directions.length === 1 ? pick(directions[0]!) : torch.stack(directions.map(pick)).mean();
-      this.queue.enqueue(torch.cat(directions.map((direction) => direction.keys)));
-      return {
-        loss: mean((direction) => direction.loss),
-        positiveSimilarity: mean((direction) => direction.positiveSimilarity),
-        negativeSimilarity: mean((direction) => direction.negativeSimilarity),
-        accuracy: mean((direction) => direction.accuracy),
-      };
+      this.queue.enqueue(torch.cat(directions.map(({ keys }) => keys)));
+      return meanOf(directions.map(({ step }) => step));
     });
   }
 
-  /** Everything: both encoders, the queue, the count of steps and the state of the random numbers. */
+  /** Everything: both encoders, the queue, the count of steps, the state of the random numbers, and that of the objective if it has one. */
   stateDict(): StateDict {
     const generator = { tensors: new Map([['state', this.#generator.getState()]]), values: {} };
-    return joinStates({ pair: this.pair.stateDict(), queue: this.queue.stateDict(), generator });
+    const parts = { pair: this.pair.stateDict(), queue: this.queue.stateDict(), generator };
+    const objective = this.objective.stateDict?.();
+    return joinStates(objective === undefined ? parts : { ...parts, objective });
   }
 
   loadStateDict(state: StateDict): void {
@@ -229,8 +211,17 @@ export class MoCo implements Stateful {
     const queue = partOfState(state, 'queue');
     const random = partOfState(state, 'generator').tensors.get('state');
     if (random === undefined) throw new InvalidArgumentError("MoCo: the state dict lacks 'generator.state'");
+    const known = 'objective' in jsonObject(state.values, 'the values of the state');
+    if (known !== (this.objective.loadStateDict !== undefined)) {
+      throw new InvalidArgumentError(
+        `MoCo: the state dict ${known ? 'holds' : 'lacks'} the state of an objective: it is of a MoCo with another objective`,
+      );
+    }
     this.pair.checkStateDict(pair);
     this.queue.checkStateDict(queue);
+    new Generator().setState(random);
+    // The first that may refuse what it gets and change something.
+    if (known) this.objective.loadStateDict?.(partOfState(state, 'objective'));
     this.#generator.setState(random);
     this.queue.loadStateDict(queue);
     this.pair.loadStateDict(pair);
@@ -265,28 +256,37 @@ export class MoCo implements Stateful {
         ? shuffledBatch(keyView, encode, { generator: this.#generator })
         : encode(keyView);
     });
-    const parts = this.objective.parts(embed(this.pair.query, queryView), keys, negatives);
-    return noGrad(() => {
-      const { temperature, inBatchNegatives } = this.objective;
-      const positives = parts.positives.detach();
-      const others = parts.negatives.detach();
-      const finite = inBatchNegatives ? others.narrow(1, keys.sizeOf(0), negatives.sizeOf(0)) : others;
-      return {
-        keys,
-        loss: parts.loss,
-        positiveSimilarity: positives.mean().mul(temperature),
-        negativeSimilarity: finite.mean().mul(temperature),
-        accuracy: positives
-          .gt(others.amax([1]))
-          .to('float32')
-          .mean(),
-      };
-    });
+    return { keys, step: contrastBy(this.objective, embed(this.pair.query, queryView), keys, negatives) };
   }
 }
 
-interface Direction extends MoCoStep {
+/** One view as the queries, the other as the keys. */
+interface Direction {
   keys: Tensor;
+  step: MoCoStep;
+}
+
+function objectiveOf({ objective, temperature, inBatchNegatives }: MoCoOptions): MoCoObjective {
+  if (objective === undefined) {
+    return infoNceOverQueue(new InfoNCE({ temperature: temperature ?? 0.07, inBatchNegatives, normalize: false }));
+  }
+  if (temperature !== undefined || inBatchNegatives !== undefined) {
+    throw new InvalidArgumentError(
+      'MoCo: temperature and inBatchNegatives are of the default objective: with another, give it what it needs',
+    );
+  }
+  if ((objective.stateDict === undefined) !== (objective.loadStateDict === undefined)) {
+    throw new InvalidArgumentError('MoCo: an objective has both stateDict and loadStateDict, or neither');
+  }
+  return objective;
+}
+
+/** The mean of each number over the directions. */
+function meanOf(steps: MoCoStep[]): MoCoStep {
+  const [first] = steps as [MoCoStep];
+  if (steps.length === 1) return first;
+  const means = Object.keys(first).map((name) => [name, torch.stack(steps.map((step) => step[name]!)).mean()]);
+  return Object.fromEntries(means) as MoCoStep;
 }
 
 /** Embeddings of length one, in float32 at least. */

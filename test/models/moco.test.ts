@@ -1,6 +1,25 @@
 import assert from 'node:assert/strict';
-import { InvalidArgumentError, autocast, memory, scope, torch, type Tensor } from '../../src/torch';
-import { MoCo, ProjectionHead, ResidualEncoder, type BatchNormAnswer, type MoCoOptions } from '../../src/models';
+import {
+  Generator,
+  InvalidArgumentError,
+  autocast,
+  isGradEnabled,
+  keep,
+  memory,
+  scope,
+  torch,
+  type Tensor,
+} from '../../src/torch';
+import type { StateDict, Stateful } from '../../src/torch/state';
+import { InfoNCE } from '../../src/contrast';
+import {
+  MoCo,
+  ProjectionHead,
+  ResidualEncoder,
+  type BatchNormAnswer,
+  type MoCoObjective,
+  type MoCoOptions,
+} from '../../src/models';
 import { SGD } from '../../src/optim';
 import { assertClose, numbers } from '../support/close';
 import { device, onCuda } from '../support/device';
@@ -26,18 +45,41 @@ const set = golden<Values>('moco');
 const { values } = set;
 
 function small(options: Partial<MoCoOptions> = {}): MoCo {
+  const { temperature } = values;
   return new MoCo({
     encoder: ({ norm2d }) =>
       new ResidualEncoder({ inChannels: 1, widths: [4, 6], strides: [1, 2], stemStride: 2, norm: norm2d }),
     head: (inputSize, { norm1d }) => new ProjectionHead({ inputSize, hiddenSize: 7, outputSize: 5, norm: norm1d }),
     queueSize: values.queue,
-    temperature: values.temperature,
+    ...(options.objective === undefined ? { temperature } : {}),
     momentum: values.momentum,
     splits: values.splits,
     seed: 11,
     device,
     ...options,
   });
+}
+
+/** An objective with state: it adds noise to the queue, less with each call. */
+class Noisy implements MoCoObjective, Stateful {
+  readonly #generator = new Generator({ seed: 5 });
+  calls = 0;
+
+  contrast(queries: Tensor, keys: Tensor, queue: Tensor): { loss: Tensor; noise: Tensor } {
+    const noise = torch.randn(queue.shape, { generator: this.#generator }).to(device).div(++this.calls);
+    const loss = new InfoNCE({ temperature: values.temperature }).forward(queries, keys, queue.add(noise));
+    return { loss, noise: noise.abs().mean() };
+  }
+
+  stateDict(): StateDict {
+    return { tensors: new Map([['generator', this.#generator.getState()]]), values: { calls: this.calls } };
+  }
+
+  loadStateDict({ tensors, values: { calls } }: StateDict & { values: { calls: number } }): void {
+    if (calls > 100) throw new InvalidArgumentError('Noisy: too many calls');
+    this.#generator.setState(tensors.get('generator')!);
+    this.calls = calls;
+  }
 }
 
 const viewsOf = (step: number) => [set.tensors[`view_a.${step}`]!, set.tensors[`view_b.${step}`]!] as const;
@@ -85,10 +127,15 @@ describe('MoCo', () => {
     });
   }
 
-  for (const batchNorm of ['shuffle-split', 'eman'] as const) {
-    it(`goes on exactly from its state: ${batchNorm}`, () => {
+  for (const [batchNorm, noisy] of [
+    ['shuffle-split', false],
+    ['eman', false],
+    ['eman', true],
+  ] as const) {
+    it(`goes on exactly from its state: ${batchNorm}${noisy ? ', with an objective that draws' : ''}`, () => {
       const momentum = (step: number) => 0.5 + step / 10;
-      const make = () => small({ batchNorm, symmetric: true, momentum });
+      const make = () =>
+        small({ batchNorm, symmetric: true, momentum, ...(noisy ? { objective: new Noisy() } : undefined) });
       const whole = make();
       const optimizer = optimizerOf(whole);
       train(whole, optimizer, 0, 1);
@@ -132,6 +179,60 @@ describe('MoCo', () => {
     more.loadStateDict(plain.stateDict());
     assert.ok(more.step(...viewsOf(0)).loss.itemSync() > plain.step(...viewsOf(0)).loss.itemSync());
     assert.ok(Number.isFinite(more.step(...viewsOf(1)).negativeSimilarity.itemSync()));
+  });
+
+  for (const symmetric of [false, true]) {
+    it(`minimises what it is told to${symmetric ? ', in both directions' : ''}`, () => {
+      const plain = small({ symmetric });
+      const infoNce = new InfoNCE({ temperature: values.temperature });
+      const calls: { queries: Tensor; keys: Tensor; queue: Tensor; gradients: boolean }[] = [];
+      const objective: MoCoObjective = {
+        contrast(queries, keys, queue) {
+          calls.push({ queries: keep(queries), keys: keep(keys), queue: keep(queue), gradients: isGradEnabled() });
+          const loss = infoNce.forward(queries, keys, queue);
+          return { loss, hardest: queries.detach().matmul(queue.t()).amax() };
+        },
+      };
+      const told = small({ symmetric, objective });
+      assert.equal(told.objective, objective);
+      // Without a state of the objective's the two are alike.
+      told.loadStateDict(plain.stateDict());
+      const before = told.queue.entries().clone();
+      const step = autocast({ device: onCuda ? 'cuda' : 'cpu', enabled: false }, () => told.step(...viewsOf(0)));
+      const expected = plain.step(...viewsOf(0));
+      assert.deepEqual(Object.keys(step), [...Object.keys(expected), 'hardest']);
+      for (const name of Object.keys(expected)) assertClose(step[name]!, expected[name]!, { atol: 1e-5 }, name);
+      assert.ok(step.loss.requiresGrad && !step.positiveSimilarity.requiresGrad && !step.accuracy.requiresGrad);
+
+      assert.equal(calls.length, symmetric ? 2 : 1);
+      const hardest = calls.map(({ queries, queue }) => queries.detach().matmul(queue.t()).amax());
+      assertClose(step.hardest!, torch.stack(hardest).mean());
+      for (const { queries, keys, queue, gradients } of calls) {
+        assert.ok(gradients && queries.requiresGrad && !keys.requiresGrad && !queue.requiresGrad);
+        // As the queue was; and what came in since was not what the objective made of it.
+        assert.deepEqual(numbers(queue), numbers(before));
+      }
+      const added = torch.cat(calls.map(({ keys }) => keys));
+      assert.deepEqual(numbers(told.queue.entries().narrow(0, 0, added.sizeOf(0))), numbers(added));
+    });
+  }
+
+  it('asks its objective outside of autocast, and takes the similarities that it gives', () => {
+    const dtypes: string[] = [];
+    const moco = small({
+      objective: {
+        contrast(queries, keys, queue) {
+          const scores = queries.matmul(queue.t());
+          dtypes.push(queries.dtype, keys.dtype, scores.dtype);
+          return { loss: scores.mean(), accuracy: torch.tensor(7), negativeSimilarity: torch.tensor(8) };
+        },
+      },
+    });
+    const [a, b] = viewsOf(0);
+    const step = autocast({ device: onCuda ? 'cuda' : 'cpu' }, () => moco.step(a, b));
+    assert.deepEqual(dtypes, ['float32', 'float32', 'float32']);
+    assert.deepEqual([step.accuracy, step.negativeSimilarity].map(numbers), [[7], [8]]);
+    assert.equal(step.positiveSimilarity.dtype, 'float32');
   });
 
   it('trains only the query side, and keeps the key side of eman in evaluation mode', () => {
@@ -183,6 +284,42 @@ describe('MoCo', () => {
     );
     assert.throws(() => moco.step(a.narrow(0, 0, 0), b.narrow(0, 0, 0)), /the batch is empty/);
     assert.deepEqual(state(), before);
+  });
+
+  it('refuses the state of another objective, before anything changes', () => {
+    const [plain, noisy] = [small(), small({ objective: new Noisy() })];
+    noisy.step(...viewsOf(0));
+    const snapshot = (moco: MoCo): unknown => {
+      const { tensors, values: own } = moco.stateDict();
+      return [[...tensors].map(([name, tensor]) => [name, numbers(tensor)]), JSON.stringify(own)];
+    };
+    const before = [snapshot(plain), snapshot(noisy)];
+    assert.throws(() => plain.loadStateDict(noisy.stateDict()), {
+      constructor: InvalidArgumentError,
+      message: /MoCo: the state dict holds the state of an objective: it is of a MoCo with another objective/,
+    });
+    assert.throws(() => noisy.loadStateDict(plain.stateDict()), /the state dict lacks the state of an objective/);
+    const other = small({ objective: new Noisy(), seed: 3 });
+    (other.objective as Noisy).calls = 101;
+    assert.throws(() => noisy.loadStateDict(other.stateDict()), /Noisy: too many calls/);
+    const state = other.stateDict();
+    (other.objective as Noisy).calls = 1;
+    const damaged = new Map(state.tensors).set('generator.state', torch.zeros([3], { dtype: 'uint8' }));
+    assert.throws(() => noisy.loadStateDict({ tensors: damaged, values: other.stateDict().values }));
+    assert.deepEqual([snapshot(plain), snapshot(noisy)], before);
+  });
+
+  it('refuses options of the default objective beside another, and half a state', () => {
+    const objective = new Noisy();
+    for (const options of [{ temperature: 0.1 }, { inBatchNegatives: true }]) {
+      assert.throws(
+        () => small({ objective, ...options }),
+        /MoCo: temperature and inBatchNegatives are of the default objective/,
+      );
+    }
+    const contrast: MoCoObjective['contrast'] = (queries) => ({ loss: queries.sum() });
+    const half = { contrast, stateDict: () => ({ tensors: new Map<string, Tensor>(), values: {} }) };
+    assert.throws(() => small({ objective: half }), /both stateDict and loadStateDict, or neither/);
   });
 
   it('refuses a state of another architecture, before anything changes', () => {

@@ -1,4 +1,5 @@
 /** One training step of momentum contrast, with the queue's negatives or with mixed ones. */
+import { InfoNCE } from '../../../src/contrast';
 import { functional } from '../../../src/nn';
 import { EncoderWithHead, MoCo, ProjectionHead, ResidualEncoder } from '../../../src/models';
 import { FeatureTransformation, MoCHi } from '../../../src/negatives/mixing';
@@ -17,6 +18,7 @@ interface Setup {
 
 const setups = new Map<EncoderName, Setup>();
 const generator = new Generator({ seed: 1 });
+const infoNce = new InfoNCE({ temperature: recipe.temperature, normalize: false });
 const mochi = new MoCHi({ ...recipe.mochi, seed: 2 });
 const transformation = new FeatureTransformation({ seed: 3 });
 let method: Method = 'queue';
@@ -48,7 +50,7 @@ function lossOf({ moco }: Setup, queries: Tensor, keys: Tensor): Tensor {
   const { temperature } = recipe;
   const queue = moco.queue.entries();
   // The gradient needs the queue as it was; what MoCHi and FT make of it are copies already.
-  if (method === 'queue') return moco.objective.forward(queries, keys, queue.clone());
+  if (method === 'queue') return infoNce.forward(queries, keys, queue.clone());
   if (method === 'mochi') return mochi.loss(queries, keys, queue, { temperature, normalize: false });
   const moved = transformation.apply(queries, keys, queue);
   const keep = method === 'mochi, ft' ? 'all' : 'hardest';
