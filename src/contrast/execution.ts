@@ -13,7 +13,10 @@ export interface ExecutionChoice {
   readonly tiledBytes: number;
 }
 
-/** From so many pairs on the tiled form is the quicker one on the CPU: see what bench/contrast-scaling measured. */
+/**
+ * From so many pairs on the tiled form is clearly the quicker one on the CPU (bench/contrast-scaling). Below, what it wins is little, and the
+ * dense form has second derivatives.
+ */
 const TILED_FROM = 1 << 16;
 /** On other devices a tile is a block of this size, so that there is nothing to win before. */
 const TILED_FROM_ON_DEVICES = 1 << 24;
