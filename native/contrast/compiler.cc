@@ -11,6 +11,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <system_error>
 #include <vector>
 
 namespace kontrast::contrast {
@@ -24,6 +26,20 @@ namespace {
 // A folder's part of a path, with the slash.
 std::string folderOf(const std::string& path) { return path.substr(0, path.find_last_of('/') + 1); }
 
+// NVRTC opens its library of built-in functions by name alone, which is found where it is open already: outside of Python nobody
+// has opened it.
+void openBuiltins(void* nvrtc) {
+  Dl_info own{};
+  if (dladdr(dlsym(nvrtc, "nvrtcCompileProgram"), &own) == 0 || own.dli_fname == nullptr) return;
+  const auto folder = folderOf(own.dli_fname);
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.empty() ? "." : folder, failure)) {
+    const auto name = entry.path().filename().string();
+    if (name.rfind("libnvrtc-builtins", 0) == 0 && name.find(".alt.") == std::string::npos)
+      dlopen(entry.path().c_str(), RTLD_LAZY | RTLD_LOCAL);
+  }
+}
+
 // LibTorch's own library for compiling kernels depends on NVRTC, whatever its file is called, and knows where it lies.
 void* openNvrtc() {
   std::vector<std::string> names;
@@ -34,8 +50,12 @@ void* openNvrtc() {
   for (const auto* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) names.emplace_back(name);
   for (const auto& name : names) {
     auto* library = dlopen(name.c_str(), RTLD_LAZY | RTLD_LOCAL);
-    if (library != nullptr && dlsym(library, "nvrtcCompileProgram") != nullptr) return library;
-    if (library != nullptr) dlclose(library);
+    if (library == nullptr) continue;
+    if (dlsym(library, "nvrtcCompileProgram") != nullptr) {
+      openBuiltins(library);
+      return library;
+    }
+    dlclose(library);
   }
   return nullptr;
 }
@@ -101,8 +121,9 @@ class Program {
 
   void compile(const std::string& architecture) {
     const auto option = "--gpu-architecture=" + architecture;
-    const char* options[] = {option.c_str(), "--std=c++17"};
-    const auto status = nvrtc_.compile(program_, 2, options);
+    // Floats too small to be normal are 0, which makes an exponential one instruction.
+    const char* options[] = {option.c_str(), "--std=c++17", "--device-as-default-execution-space", "--ftz=true"};
+    const auto status = nvrtc_.compile(program_, 4, options);
     if (status == 0) return;
     const auto log = text(nvrtc_.logSize, nvrtc_.log);
     TORCH_CHECK(false, "NVRTC cannot compile the kernels for ", architecture, ": ", nvrtc_.describe(status), "\n", log);

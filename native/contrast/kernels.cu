@@ -36,10 +36,11 @@ struct Exponentials {
 // What to subtract from scores whose maximum this is: over no pair there is none, and no difference would be a number.
 KONTRAST_INLINE float shiftOf(float maximum) { return maximum == -infinity() ? 0.0f : maximum; }
 
-KONTRAST_INLINE Exponentials merged(Exponentials a, Exponentials b, float power) {
+// `scale` is what to multiply scores with for their power of 2.
+KONTRAST_INLINE Exponentials merged(Exponentials a, Exponentials b, float scale) {
   const float maximum = fmaxf(a.maximum, b.maximum);
   const float shift = shiftOf(maximum);
-  return {maximum, a.sum * exponential(power * (a.maximum - shift)) + b.sum * exponential(power * (b.maximum - shift))};
+  return {maximum, a.sum * exp2f(scale * (a.maximum - shift)) + b.sum * exp2f(scale * (b.maximum - shift))};
 }
 
 KONTRAST_INLINE float softplus(float x) { return fmaxf(x, 0.0f) + log1pf(exponential(-fabsf(x))); }
@@ -197,10 +198,9 @@ KONTRAST_INLINE float termOf(float score, float power) {
 // Adds what a tile found to what those before it have found in its place.
 template <typename S>
 KONTRAST_INLINE void keep(const Reduction& task, long long place, Exponentials found) {
-  const float power = task.scores.powers[S::index];
   if constexpr (S::kind == kLogSumExp) {
     const Exponentials before{task.maxima[S::index][place], task.sums[S::index][place]};
-    const Exponentials now = merged(before, found, power);
+    const Exponentials now = merged(before, found, task.scores.powers[S::index] * kLog2E);
     task.maxima[S::index][place] = now.maximum;
     task.sums[S::index][place] = now.sum;
   } else if constexpr (S::kind == kMaximum) {
@@ -211,23 +211,41 @@ KONTRAST_INLINE void keep(const Reduction& task, long long place, Exponentials f
 }
 
 template <typename S>
-KONTRAST_INLINE Exponentials combined(Exponentials a, Exponentials b, float power) {
-  if constexpr (S::kind == kLogSumExp) return merged(a, b, power);
+KONTRAST_INLINE Exponentials combined(Exponentials a, Exponentials b, float scale) {
+  if constexpr (S::kind == kLogSumExp) return merged(a, b, scale);
   return {fmaxf(a.maximum, b.maximum), a.sum + b.sum};
 }
 
-// Adds some of a thread's pairs, `at(i)` giving the score of the i-th or -infinity where it does not count, to what it has.
+// What all lanes of a warp found together, in each of them.
+template <typename S>
+KONTRAST_INLINE Exponentials combinedByWarp(Exponentials own, float scale) {
+  Exponentials all = own;
+  if constexpr (S::hasMaximum) {
+#pragma unroll
+    for (int distance = kWarpSize / 2; distance > 0; distance /= 2)
+      all.maximum = fmaxf(all.maximum, __shfl_xor_sync(0xffffffffu, all.maximum, distance));
+  }
+  if constexpr (S::kind == kLogSumExp) all.sum *= exp2f(scale * (own.maximum - shiftOf(all.maximum)));
+  if constexpr (S::kind != kMaximum) {
+#pragma unroll
+    for (int distance = kWarpSize / 2; distance > 0; distance /= 2)
+      all.sum += __shfl_xor_sync(0xffffffffu, all.sum, distance);
+  }
+  return all;
+}
+
+// Adds some of a thread's pairs to what it has: select(i, otherwise) gives the term of the i-th, or `otherwise` where it does not count.
 template <typename S, int Count, typename Select>
-KONTRAST_INLINE void gather(Exponentials& found, const Select& select, float power) {
+KONTRAST_INLINE void gather(Exponentials& found, const Select& select, float scale) {
   if constexpr (S::hasMaximum) {
     float maximum = found.maximum;
 #pragma unroll
     for (int i = 0; i < Count; i++) maximum = fmaxf(maximum, select(i, -infinity()));
     if constexpr (S::kind == kLogSumExp) {
       const float shift = shiftOf(maximum);
-      float sum = found.sum * exponential(power * (found.maximum - shift));
+      float sum = found.sum * exp2f(scale * (found.maximum - shift));
 #pragma unroll
-      for (int i = 0; i < Count; i++) sum += exponential(power * (select(i, -infinity()) - shift));
+      for (int i = 0; i < Count; i++) sum += exp2f(scale * (select(i, -infinity()) - shift));
       found.sum = sum;
     }
     found.maximum = maximum;
@@ -257,6 +275,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) kontrast_reduce(const Red
     eachStatistic([&](auto statistic) {
       using S = decltype(statistic);
       const float power = task.scores.powers[S::index];
+      const float scale = power * kLog2E;
       const auto select = [&](int r, int c, float otherwise) {
         if (!pairs.template isIn<S::set>(r, c)) return otherwise;
         if constexpr (S::hasMaximum) return pairs.scores[r][c];
@@ -266,13 +285,13 @@ extern "C" __global__ void __launch_bounds__(kThreads) kontrast_reduce(const Red
 #pragma unroll
         for (int r = 0; r < kRowsOfThread; r++) {
           gather<S, kColumnsOfThread>(
-              ofRows[S::index][r], [&](int c, float otherwise) { return select(r, c, otherwise); }, power);
+              ofRows[S::index][r], [&](int c, float otherwise) { return select(r, c, otherwise); }, scale);
         }
       } else {
 #pragma unroll
         for (int c = 0; c < kColumnsOfThread; c++) {
           Exponentials found{-infinity(), 0.0f};
-          gather<S, kRowsOfThread>(found, [&](int r, float otherwise) { return select(r, c, otherwise); }, power);
+          gather<S, kRowsOfThread>(found, [&](int r, float otherwise) { return select(r, c, otherwise); }, scale);
           maximaOfWarps[place.warp][place.lane * kColumnsOfThread + c] = found.maximum;
           sumsOfWarps[place.warp][place.lane * kColumnsOfThread + c] = found.sum;
         }
@@ -282,7 +301,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) kontrast_reduce(const Red
         if (own < kChunk && column < task.scores.columns) {
           Exponentials found{maximaOfWarps[0][own], sumsOfWarps[0][own]};
           for (int w = 1; w < kWarps; w++)
-            found = combined<S>(found, {maximaOfWarps[w][own], sumsOfWarps[w][own]}, power);
+            found = combined<S>(found, {maximaOfWarps[w][own], sumsOfWarps[w][own]}, scale);
           keep<S>(task, blockIdx.y * task.scores.columnCount + task.scores.columnBegin + column, found);
         }
         __syncthreads();
@@ -293,16 +312,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) kontrast_reduce(const Red
   eachStatistic([&](auto statistic) {
     using S = decltype(statistic);
     if constexpr (S::axis == kRows) {
-      const float power = task.scores.powers[S::index];
+      const float scale = task.scores.powers[S::index] * kLog2E;
 #pragma unroll
       for (int r = 0; r < kRowsOfThread; r++) {
-        Exponentials found = ofRows[S::index][r];
-#pragma unroll
-        for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-          const float maximum = __shfl_xor_sync(0xffffffffu, found.maximum, distance);
-          const float sum = __shfl_xor_sync(0xffffffffu, found.sum, distance);
-          found = combined<S>(found, {maximum, sum}, power);
-        }
+        const Exponentials found = combinedByWarp<S>(ofRows[S::index][r], scale);
         if (place.lane == r && place.row + r < task.scores.rows)
           keep<S>(task, blockIdx.x * task.scores.rowCount + task.scores.rowBegin + place.row + r, found);
       }
@@ -317,7 +330,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) kontrast_conclude(const C
   for (int tile = 0; tile < task.tiles; tile++) {
     const long long at = tile * task.count + i;
     if (task.kind == kLogSumExp)
-      found = merged(found, {task.maxima[at], task.sums[at]}, task.power);
+      found = merged(found, {task.maxima[at], task.sums[at]}, task.power * kLog2E);
     else if (task.kind == kMaximum)
       found.maximum = fmaxf(found.maximum, task.maxima[at]);
     else
@@ -346,12 +359,11 @@ KONTRAST_INLINE float factorOf(const Differentiation& task, long long i) {
   return S::kind == kSum ? gradient : gradient * task.scores.powers[S::index];
 }
 
-// Over no pair a logarithm is -infinity, and no difference a number.
+// What a slope has to know of the statistic. Over no pair a logarithm is -infinity, and no slope is asked for.
 template <typename S>
 KONTRAST_INLINE float valueOf(const Differentiation& task, long long i) {
-  if constexpr (S::kind != kLogSumExp) return 0.0f;
-  const float value = task.values[S::index][i];
-  return fabsf(value) == infinity() ? 0.0f : value;
+  if constexpr (S::kind == kLogSumExp) return task.values[S::index][i];
+  return 0.0f;
 }
 
 KONTRAST_INLINE void store(const Differentiation& task, const Place& place, int column,
