@@ -15,6 +15,7 @@ namespace {
 // All that one JavaScript thread holds. A thread may run several copies of kontrast (its sources beside its compiled form,
 // two versions in one tree); each makes an environment of its own, so that none disturbs another's tensors.
 struct Instances {
+  WarningQueue warnings;
   std::vector<std::unique_ptr<Environment>> environments;
 };
 
@@ -29,14 +30,15 @@ void closeInstances(Napi::Env, Instances* instances) {
 // { code, message, operator?, schemas? } becomes an error, and what is done with LibTorch's warnings
 Napi::Value instantiate(const Napi::CallbackInfo& info) {
   const auto env = info.Env();
-  auto owned = std::make_unique<Environment>();
+  auto& instances = *env.GetInstanceData<Instances>();
+  auto owned = std::make_unique<Environment>(instances.warnings);
   auto& environment = *owned;
   environment.thread = std::make_shared<JavaScriptThread>(env);
   // Index 0 stands for "no keyword" in the frame.
   environment.strings.push_back({});
   environment.makeError = Napi::Persistent(info[0].As<Napi::Function>());
   environment.onWarning = Napi::Persistent(info[1].As<Napi::Function>());
-  env.GetInstanceData<Instances>()->environments.push_back(std::move(owned));
+  instances.environments.push_back(std::move(owned));
   auto functions = Napi::Object::New(env);
   defineOperators(env, functions, environment);
   defineTensors(env, functions, environment);
@@ -54,8 +56,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
   defineDeterminism(env, functions, environment);
   defineRandom(env, functions, environment);
   defineScript(env, functions, environment);
-  // LibTorch keeps one handler a thread; warnings go to the copy of kontrast that was loaded last.
-  c10::WarningUtils::set_warning_handler(&environment.warnings);
+  c10::WarningUtils::set_warning_handler(&instances.warnings);
   return functions;
 }
 

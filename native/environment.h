@@ -173,7 +173,8 @@ struct Operator {
   std::vector<std::unique_ptr<CallPlan>> plans;
 };
 
-// LibTorch's warnings, kept until the call that led to them is over: JavaScript cannot run before.
+// LibTorch's warnings, kept until the call that led to them is over: JavaScript cannot run before. LibTorch has one handler a
+// thread, so all copies of kontrast there share one queue: each hands over what its own calls led to.
 class WarningQueue : public c10::WarningHandler {
  public:
   void process(const c10::Warning& warning) override { pending.push_back(warning.msg()); }
@@ -184,6 +185,8 @@ class WarningQueue : public c10::WarningHandler {
 struct ScriptTable;
 
 struct Environment {
+  explicit Environment(WarningQueue& queue) : warnings(queue) {}
+  WarningQueue& warnings;
   CallFrame frame;
   TensorTable tensors;
   std::shared_ptr<ScriptTable> scripts;
@@ -200,7 +203,6 @@ struct Environment {
   Napi::FunctionReference makeError;
   Napi::FunctionReference onWarning;
   Napi::FunctionReference growPool;
-  WarningQueue warnings;
   std::vector<Napi::Reference<Napi::ArrayBuffer>> frameBuffers;
   Napi::Reference<Napi::ArrayBuffer> poolBuffer;
   int64_t externalBytes = 0;  // change not yet told to V8

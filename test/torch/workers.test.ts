@@ -88,25 +88,44 @@ describe('worker threads', function () {
     assert.equal(run(terminating(body)), '3');
   });
 
+  const withSecondCopy = (body: string): string => `
+    const { mkdtempSync, cpSync, symlinkSync, rmSync } = require('node:fs');
+    const { join } = require('node:path');
+    const copy = mkdtempSync(join(require('node:os').tmpdir(), 'kontrast-copy-'));
+    cpSync('src', join(copy, 'src'), { recursive: true });
+    cpSync('package.json', join(copy, 'package.json'));
+    for (const name of ['node_modules', 'build', 'tsconfig.json']) symlinkSync(join(process.cwd(), name), join(copy, name));
+    const first = require('./src/torch');
+    const second = require(join(copy, 'src', 'torch'));
+    process.once('exit', () => rmSync(copy, { recursive: true }));
+    ${body}
+  `;
+
   it('may hold a second copy of kontrast, each with its own tensors', () => {
-    const printed = run(`
-      const { mkdtempSync, cpSync, symlinkSync, rmSync } = require('node:fs');
-      const { join } = require('node:path');
-      const copy = mkdtempSync(join(require('node:os').tmpdir(), 'kontrast-copy-'));
-      cpSync('src', join(copy, 'src'), { recursive: true });
-      cpSync('package.json', join(copy, 'package.json'));
-      for (const name of ['node_modules', 'build', 'tsconfig.json']) symlinkSync(join(process.cwd(), name), join(copy, name));
-      const first = require('./src/torch');
-      const x = first.torch.tensor([1, 2]);
-      const second = require(join(copy, 'src', 'torch'));
-      const y = second.torch.tensor([3, 4, 5]);
-      const list = (n) => Array.from({ length: n }, () => 1);
-      second.torch.ones(list(3)).sum([0, 1], { keepdim: true });
-      console.log(x.add(x, { alpha: 2 }).toArraySync(), first.torch.cat([x, x]).shape, y.sum([0]).itemSync());
-      try { second.torch.zeros([1]).add(x); } catch (error) { console.log(error instanceof second.KontrastError); }
-      try { x.matmul(first.torch.ones([7])); } catch (error) { console.log(error instanceof first.TorchError); }
-      rmSync(copy, { recursive: true });
-    `);
+    const printed = run(
+      withSecondCopy(`
+        const x = first.torch.tensor([1, 2]);
+        const y = second.torch.tensor([3, 4, 5]);
+        const list = (n) => Array.from({ length: n }, () => 1);
+        second.torch.ones(list(3)).sum([0, 1], { keepdim: true });
+        console.log(x.add(x, { alpha: 2 }).toArraySync(), first.torch.cat([x, x]).shape, y.sum([0]).itemSync());
+        try { second.torch.zeros([1]).add(x); } catch (error) { console.log(error instanceof second.KontrastError); }
+        try { x.matmul(first.torch.ones([7])); } catch (error) { console.log(error instanceof first.TorchError); }
+      `),
+    );
     assert.equal(printed, '[ 3, 6 ] [ 4 ] 12\ntrue\ntrue');
+  });
+
+  it('hears of the warnings of each of two copies', () => {
+    const printed = run(
+      withSecondCopy(`
+        process.on('warning', ({ name, message }) => console.log(name, message.split(' ')[0]));
+        for (const { torch, setDeterministic } of [second, first]) {
+          setDeterministic(true, { warnOnly: true });
+          torch.zeros([2]).put_(torch.tensor([0], { dtype: 'int64' }), torch.ones([1]));
+        }
+      `),
+    );
+    assert.equal(printed, 'LibTorchWarning put_\nLibTorchWarning put_');
   });
 });
