@@ -32,6 +32,16 @@
       'sources': [
         '<!@(node -p "require(\'fs\').readdirSync(\'native\', { recursive: true }).filter((name) => name.endsWith(\'.cc\') && name !== \'loader.cc\').map((name) => \'native/\' + name).join(\' \')")',
       ],
+      # The addon carries the text of its CUDA kernels, which are compiled where they run.
+      'actions': [
+        {
+          'action_name': 'embed_kernels',
+          'inputs': ['native/contrast/embed.mjs', 'native/contrast/kernels.cu', 'native/contrast/kernels.h'],
+          'outputs': ['<(SHARED_INTERMEDIATE_DIR)/kernels_text.h'],
+          'action': ['node', 'native/contrast/embed.mjs', '<@(_outputs)'],
+        },
+      ],
+      'include_dirs': ['<(SHARED_INTERMEDIATE_DIR)'],
       # As system folders, so that warnings in LibTorch's headers stay quiet.
       'cflags_cc': ['-isystem', '<(libtorch)/include', '-isystem', '<(libtorch)/include/torch/csrc/api/include'],
       'conditions': [

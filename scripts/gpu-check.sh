@@ -5,6 +5,8 @@
 #
 #   OUT=<folder>                logs and benchmark results (default: gpu-out)
 #   KONTRAST_TEST_DEVICE=<name> device of the tests (default: cuda)
+#   GPU_TESTS=<text>            only tests whose titles have it, such as 'fused kernels'
+#   GPU_SANITIZE=1              the tests of the fused kernels once more under compute-sanitizer, which finds wrong accesses to memory
 #   GPU_BENCH='<case> …'        benchmark cases (default: those whose names begin with gpu-; empty for none)
 #
 # The last line is `N passed, N failed`; the exit status is 0 when nothing failed.
@@ -86,14 +88,22 @@ fi
 counts=$out/tests.json
 rm -f "$counts"
 # The real data set is too large to be carried along.
+chosen=(--fgrep 'the real data set' --invert)
+if [ -n "${GPU_TESTS:-}" ]; then chosen=(--fgrep "$GPU_TESTS"); fi
 step tests node node_modules/mocha/bin/mocha.js --reporter scripts/test-reporter.cjs --reporter-option "counts=$counts" \
-  --fgrep 'the real data set' --invert 'test/**/*.test.ts'
+  "${chosen[@]}" 'test/**/*.test.ts'
 tests=$?
 if [ -f "$counts" ]; then
   passed=$(node -p "JSON.parse(fs.readFileSync('$counts', 'utf8')).passed")
   failed=$(node -p "JSON.parse(fs.readFileSync('$counts', 'utf8')).failed")
 fi
 if [ "$tests" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
+
+if [ "${GPU_SANITIZE:-0}" = 1 ]; then
+  step sanitize compute-sanitizer --tool memcheck --error-exitcode 1 --target-processes all \
+    node node_modules/mocha/bin/mocha.js --timeout 500000 --fgrep 'by fused kernels' test/contrast/statistics.test.ts ||
+    failed=$((failed + 1))
+fi
 
 if [ -z "${GPU_BENCH+set}" ]; then
   GPU_BENCH=$(find bench/cases -mindepth 1 -maxdepth 1 -name 'gpu-*' -printf '%f\n' 2>/dev/null | sort)

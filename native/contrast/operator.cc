@@ -2,6 +2,7 @@
 #include "operator.h"
 
 #include "blocks.h"
+#include "fused.h"
 #include "statistics.h"
 #include "top_scores.h"
 
@@ -30,6 +31,7 @@ constexpr const char* kSchema =
 struct Setting : torch::CustomClassHolder {
   Problem problem;        // without rows, columns, bias and offsets
   bool byBlocks = false;  // by LibTorch's operators, as on every device but the CPU
+  bool mayFuse = false;   // by kernels of ours instead, where there are some
 };
 
 void checkMatrix(const at::Tensor& tensor, const char* name) {
@@ -88,6 +90,23 @@ Problem complete(const Setting& setting, const at::Tensor& rows, const at::Tenso
   return problem;
 }
 
+Statistics compute(const Setting& setting, const Problem& problem) {
+  if (setting.mayFuse) {
+    if (auto found = computeStatisticsFused(problem)) return *std::move(found);
+  }
+  return setting.byBlocks ? computeStatisticsByBlocks(problem) : computeStatistics(problem);
+}
+
+Gradients differentiate(const Setting& setting, const Problem& problem, const Statistics& statistics,
+                        const std::vector<at::Tensor>& gradients, bool needsRows, bool needsColumns, bool needsBias) {
+  if (setting.mayFuse) {
+    auto found = differentiateFused(problem, statistics, gradients, needsRows, needsColumns, needsBias);
+    if (found) return *std::move(found);
+  }
+  const auto byOthers = setting.byBlocks ? differentiateByBlocks : contrast::differentiate;
+  return byOthers(problem, statistics, gradients, needsRows, needsColumns);
+}
+
 struct PairStatistics : torch::autograd::Function<PairStatistics> {
   using Context = torch::autograd::AutogradContext;
   using Variables = torch::autograd::variable_list;
@@ -95,7 +114,7 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
   static Variables forward(Context* context, const at::Tensor& rows, const at::Tensor& columns, const at::Tensor& bias,
                            at::TensorList offsets, const c10::intrusive_ptr<Setting>& setting) {
     const auto problem = complete(*setting, rows, columns, bias, offsets);
-    auto statistics = setting->byBlocks ? computeStatisticsByBlocks(problem) : computeStatistics(problem);
+    const auto statistics = compute(*setting, problem);
     Variables saved{rows, columns, bias};
     saved.insert(saved.end(), offsets.begin(), offsets.end());
     saved.insert(saved.end(), statistics.values.begin(), statistics.values.end());
@@ -130,8 +149,8 @@ struct PairStatistics : torch::autograd::Function<PairStatistics> {
     const auto values = saved.begin() + 3 + static_cast<std::ptrdiff_t>(count);
     const auto limits = values + static_cast<std::ptrdiff_t>(count);
     const Statistics statistics{{values, limits}, {limits, saved.end()}};
-    const auto compute = setting->byBlocks ? differentiateByBlocks : differentiate;
-    const auto found = compute(problem, statistics, slopes, context->needs_input_grad(0), context->needs_input_grad(1));
+    const auto found = differentiate(*setting, problem, statistics, slopes, context->needs_input_grad(0),
+                                     context->needs_input_grad(1), bias.requires_grad());
     Variables results{found.rows.defined() ? found.rows.to(rows.scalar_type()) : at::Tensor(),
                       found.columns.defined() ? found.columns.to(columns.scalar_type()) : at::Tensor(),
                       bias.requires_grad() ? at::scalar_tensor(found.bias, bias.options().requires_grad(false)).reshape(bias.sizes())
@@ -195,6 +214,7 @@ std::vector<at::Tensor> pairStatistics(const at::Tensor& rows, const at::Tensor&
   const auto m = columns.size(0);
   auto setting = c10::make_intrusive<Setting>();
   setting->byBlocks = byBlocks || !rows.is_cpu();
+  setting->mayFuse = !byBlocks && rows.is_cuda();
   auto& problem = setting->problem;
   problem.margin = margin;
   problem.rowLabels = integersOf(rowLabels, rows, "row_labels", n);
@@ -222,7 +242,8 @@ std::vector<at::Tensor> pairStatistics(const at::Tensor& rows, const at::Tensor&
     }
     given.push_back(offset ? *offset : at::empty({0}, rows.options().requires_grad(false)));
   }
-  const auto constant = bias ? *bias : at::zeros({}, rows.options().requires_grad(false));
+  // On the CPU, so that reading it does not wait for a device.
+  const auto constant = bias ? *bias : at::zeros({}, rows.options().device(at::kCPU).requires_grad(false));
   return PairStatistics::apply(rows, columns, constant, at::TensorList(given), setting);
 }
 

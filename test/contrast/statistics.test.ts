@@ -13,6 +13,7 @@ import {
   type Tensor,
 } from '../../src/torch';
 import { assertClose } from '../support/close';
+import { device, onCuda } from '../support/device';
 
 const random = (shape: number[], dtype: DType = 'float64'): Tensor => torch.randn(shape, { dtype });
 const whole = (below: number, count: number): Tensor => torch.randint(0, below, [count], { dtype: 'int64' });
@@ -346,6 +347,144 @@ describe('pairStatistics', () => {
         () => grad(value, [pairs.rows], { createGraph: true }),
         (error: unknown) => error instanceof TorchError && /no second derivatives: compute densely/.test(error.message),
       );
+    });
+  });
+});
+
+/** What the fused kernels have, in the numbers that they take at once. */
+const fusedStatistics: readonly (readonly Statistic[])[] = [
+  [
+    { kind: 'logSumExp', over: 'all' },
+    { kind: 'logSumExp', over: 'all', axis: 'columns' },
+    { kind: 'sum', over: 'positives' },
+    { kind: 'count', over: 'positives' },
+  ],
+  [
+    { kind: 'logSumExp', over: 'negatives', power: 0.5 },
+    { kind: 'logSumExp', over: 'positives', axis: 'columns', power: 2 },
+    { kind: 'softplus', over: 'positives', power: -1 },
+    { kind: 'softplus', over: 'negatives', axis: 'columns' },
+    { kind: 'maximum', over: 'negatives' },
+    { kind: 'maximum', over: 'all', axis: 'columns' },
+    { kind: 'count', over: 'negatives', axis: 'columns' },
+    { kind: 'sum', over: 'all', axis: 'columns' },
+  ],
+];
+
+describe('pairStatistics by fused kernels', () => {
+  const setting = process.env['KONTRAST_FUSED'];
+  before(function () {
+    if (!onCuda) this.skip();
+  });
+  afterEach(() => {
+    if (setting === undefined) delete process.env['KONTRAST_FUSED'];
+    else process.env['KONTRAST_FUSED'] = setting;
+  });
+
+  /** Values and gradients by rows, columns and bias, on the CPU in float64. */
+  function results(pairs: Pairs, wanted: readonly Statistic[], weights: readonly Tensor[], compute: Compute): Tensor[] {
+    const values = compute(pairs, wanted);
+    const on = weights.map((weight) => weight.to({ device: pairs.rows.device, dtype: values[0]!.dtype }));
+    const slopes = grad(sumOf(values, wanted, on), [pairs.rows, pairs.columns, pairs.bias!]);
+    return [...values, ...slopes].map((x) => x!.detach().to({ device: 'cpu', dtype: 'float64' }));
+  }
+
+  /** The same pairs on the device, as they are, and in float64 on the CPU. */
+  function bothOf(n: number, m: number, d: number, dtype: DType, size: number): [Pairs, Pairs] {
+    const { rows, columns, bias, margin, rowLabels, columnLabels, rowIds, columnIds } = problem(n, m, d, 'float32');
+    const short = [rows.mul(size / Math.sqrt(d)), columns.mul(size)].map((x) => x.detach().to({ dtype }));
+    const at = (where: 'cpu' | typeof device): Pairs => {
+      const move = (x: Tensor): Tensor => x.detach().to({ device: where });
+      const learns = (x: Tensor): Tensor =>
+        (where === 'cpu' ? x.detach().to({ dtype: 'float64' }) : move(x)).requiresGrad_();
+      return {
+        rows: learns(short[0]!),
+        columns: learns(short[1]!),
+        bias: learns(bias!),
+        margin: margin!,
+        rowLabels: move(rowLabels!),
+        columnLabels: move(columnLabels!),
+        rowIds: move(rowIds!),
+        columnIds: move(columnIds!),
+      };
+    };
+    return [at(device), at('cpu')];
+  }
+
+  const fused: Compute = (pairs, wanted) => {
+    process.env['KONTRAST_FUSED'] = 'require';
+    return tiledStatistics(pairs, wanted);
+  };
+
+  for (const [dtype, tolerance, slopeTolerance] of [
+    // The device's float32 products may be rounded to TF32 where that was asked for; it is not here.
+    ['float32', 1e-5, 5e-5],
+    ['bfloat16', 1e-5, 1e-2],
+  ] as const) {
+    it(`agrees with the tiled form in float64, values and gradients: ${dtype}`, () => {
+      scope(() => {
+        for (const [n, m, d] of [
+          [1, 1, 1],
+          [129, 257, 3],
+          [301, 5, 64],
+          // Several blocks of rows and of columns, the last ones odd; slopes of several blocks below each other.
+          [4200, 4500, 16],
+          [5, 8193, 8],
+        ] as const) {
+          for (const wanted of fusedStatistics) {
+            const [pairs, exact] = bothOf(n, m, d, dtype, 1);
+            const weights = wanted.map(({ axis }) => random([axis === 'columns' ? m : n]).div(Math.sqrt(n * m)));
+            const expected = results(exact, wanted, weights, executions.tiled);
+            results(pairs, wanted, weights, fused).forEach((found, i) => {
+              const reference = expected[i]!;
+              const most = torch.where(reference.isinf(), reference.newZeros([]), reference).abs().max().itemSync();
+              const share = i < wanted.length ? tolerance : slopeTolerance;
+              assertClose(found, reference, { atol: share * (1 + most), rtol: share }, `${n}×${m}, ${String(i)}`);
+            });
+          }
+        }
+      });
+    });
+  }
+
+  it('is exact where scores are far apart, as at a temperature of 0.005', () => {
+    scope(() => {
+      const [pairs, exact] = bothOf(300, 700, 4, 'float32', 14);
+      const wanted = fusedStatistics[0]!;
+      const weights = wanted.map(({ axis }) => random([axis === 'columns' ? 700 : 300]));
+      const expected = results(exact, wanted, weights, executions.tiled);
+      results(pairs, wanted, weights, fused).forEach((found, i) => {
+        const most = torch.where(expected[i]!.isinf(), expected[i]!.newZeros([]), expected[i]!).abs().max().itemSync();
+        assertClose(found, expected[i]!, { atol: 1e-4 * (1 + most) }, String(i));
+      });
+    });
+  });
+
+  it('gives the same bits every time', () => {
+    scope(() => {
+      const [pairs] = bothOf(4200, 4500, 64, 'bfloat16', 1);
+      const wanted = fusedStatistics[0]!;
+      const weights = wanted.map(({ axis }) => random([axis === 'columns' ? 4500 : 4200]));
+      const run = (): Tensor[] => results(pairs, wanted, weights, fused);
+      const first = run();
+      run().forEach((again, i) => {
+        assert.ok(again.equal(first[i]!), String(i));
+      });
+    });
+  });
+
+  it('leaves to LibTorch’s operators what it has not, and everything when it is switched off', () => {
+    scope(() => {
+      const [pairs, exact] = bothOf(40, 50, 8, 'float32', 1);
+      const wanted: Statistic[] = [{ kind: 'hinge', over: 'all' }, ...fusedStatistics[0]!];
+      const expected = pairStatistics(exact, wanted, 'dense');
+      for (const value of ['require', '0']) {
+        process.env['KONTRAST_FUSED'] = value;
+        tiledStatistics(pairs, wanted).forEach((found, i) => {
+          const reference = expected[i]!.detach();
+          assertClose(found.detach().to({ device: 'cpu', dtype: 'float64' }), reference, { atol: 1e-4, rtol: 1e-5 });
+        });
+      }
     });
   });
 });
