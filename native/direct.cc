@@ -198,13 +198,24 @@ class Parameter<const c10::Scalar&> : public NoTensors {
   c10::Scalar scalar_;
 };
 
-// Values that an IValue holds without memory of its own.
+// Values that an IValue holds without memory of its own. Numbers, which many calls of views have several of, go straight.
+template <typename T>
+T plainValue(Source source) {
+  const auto& [environment, plan] = source;
+  if (usesDefault(plan)) return plan.fallback.to<T>();
+  if constexpr (std::is_same_v<T, int64_t>) {
+    if (static_cast<Kind>(environment.frame.kind[plan.entry]) == Kind::Integer)
+      return static_cast<int64_t>(environment.frame.value[plan.entry]);
+  }
+  return toIValue(environment, plan).to<T>();
+}
+
 template <typename T, TypeKind kind>
 class PlainParameter : public NoTensors {
  public:
   static constexpr SchemaType kType{kind};
   static bool accepts(const ArgumentPlan&) { return true; }
-  PlainParameter(Source source) : value_(toIValue(source.environment, source.plan).to<T>()) {}
+  PlainParameter(Source source) : value_(plainValue<T>(source)) {}
   T get() const { return value_; }
 
  private:
@@ -217,7 +228,7 @@ class OptionalParameter : public NoTensors {
   static constexpr SchemaType kType{kind, true};
   static bool accepts(const ArgumentPlan&) { return true; }
   OptionalParameter(Source source) {
-    if (!isNone(source.plan)) value_ = toIValue(source.environment, source.plan).to<T>();
+    if (!isNone(source.plan)) value_ = plainValue<T>(source);
   }
   std::optional<T> get() const { return value_; }
 

@@ -432,6 +432,20 @@ function results(count: number): unknown {
   return Array.from({ length: count }, (_, entry) => result(entry));
 }
 
+/** As {@link callOperator}, for arguments that are known to be safe integers, or null; views are made of these. */
+export function callWithIntegers(operator: number, self: TensorHandle, given: readonly (number | null)[]): TensorHandle {
+  kinds[0] = Kind.Tensor;
+  values[0] = self.handle;
+  call[2] = 0;
+  for (let i = 0; i < given.length; i++) {
+    const integer = given[i]!;
+    kinds[i + 1] = integer === null ? Kind.Null : Kind.Integer;
+    values[i + 1] = integer ?? 0;
+  }
+  run(operator, given.length + 1);
+  return wrap(values[0]!);
+}
+
 /**
  * As {@link callOperator}, for a method's call without arguments (`argument` undefined) or with one that is a tensor: most
  * calls are one of these, and each step that they need not take is a noticeable part of what a small operator costs.

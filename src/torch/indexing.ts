@@ -1,7 +1,7 @@
 /** Parts of tensors by index: read, written and added to. */
 import { inspect } from 'node:util';
 import { KontrastError, TorchIndexError, TorchValueError } from './errors';
-import { callOperator } from './frame';
+import { callOperator, callWithIntegers } from './frame';
 import { fromMemory } from './from-memory';
 import { TensorHandle } from './handle';
 import { lazyOperator } from './lazy-operator';
@@ -76,9 +76,12 @@ export function readAt(tensor: Tensor, index: readonly IndexItem[]): Tensor {
  */
 function readPlainly(tensor: Tensor, item: IndexItem): Tensor | undefined {
   try {
-    if (typeof item === 'number') return callOperator(selectOperator(), tensor, [0, item]) as Tensor;
+    if (typeof item === 'number') {
+      if (!Number.isSafeInteger(item)) return undefined;
+      return callWithIntegers(selectOperator(), tensor, [0, item]) as Tensor;
+    }
     if (item instanceof Slice) {
-      return callOperator(sliceOperator(), tensor, [0, item.start, item.end, item.step]) as Tensor;
+      return callWithIntegers(sliceOperator(), tensor, [0, item.start, item.end, item.step]) as Tensor;
     }
     if (item instanceof TensorHandle && native.isIndex(item.handle)) {
       return callOperator(indexOperator(), tensor, [[item]]) as Tensor;

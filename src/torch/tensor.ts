@@ -422,13 +422,26 @@ for (const name of unpackNames(methodNames)) {
   const method = camelCase(name);
   if (method in Tensor.prototype) continue;
   let index = -1;
+  const call = function (this: Tensor, ...given: unknown[]): unknown {
+    if (index < 0) index = native.operator(`aten::${name}`);
+    return callOperator(index, this, given);
+  };
   Object.defineProperty(Tensor.prototype, method, {
-    value: function (this: Tensor, ...given: unknown[]): unknown {
+    // Not a rest parameter, for which V8 would make an array at every call.
+    value: function (this: Tensor, first?: unknown, second?: unknown): unknown {
       if (index < 0) index = native.operator(`aten::${name}`);
-      if (given.length === 0) return callPlainly(index, this, undefined);
-      const [argument] = given;
-      if (given.length === 1 && argument instanceof TensorHandle) return callPlainly(index, this, argument);
-      return callOperator(index, this, given);
+      switch (arguments.length) {
+        case 0:
+          return callPlainly(index, this, undefined);
+        case 1:
+          if (first instanceof TensorHandle) return callPlainly(index, this, first);
+          return callOperator(index, this, [first]);
+        case 2:
+          return callOperator(index, this, [first, second]);
+        default:
+          // eslint-disable-next-line prefer-rest-params
+          return call.apply(this, arguments as unknown as unknown[]);
+      }
     },
     writable: true,
     configurable: true,
