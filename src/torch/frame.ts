@@ -446,6 +446,22 @@ export function callWithIntegers(operator: number, self: TensorHandle, given: re
   return wrap(values[0]!);
 }
 
+/** As {@link callOperator}, for a method's call with one list, which for most is one of sizes or dimensions. */
+export function callWithList(operator: number, self: TensorHandle, list: readonly unknown[]): unknown {
+  const { length } = list;
+  reservePool(length);
+  const kind = length === 0 || typeof list[0] !== 'number' ? undefined : fillIntegers(0, list);
+  if (kind === undefined) return callOperator(operator, self, [list]);
+  kinds[0] = Kind.Tensor;
+  values[0] = self.handle;
+  kinds[1] = kind;
+  values[1] = 0;
+  lengths[1] = length;
+  call[2] = 0;
+  const count = run(operator, 2);
+  return count === 1 && kinds[0] === (Kind.Tensor as number) ? wrap(values[0]!) : results(count);
+}
+
 /**
  * As {@link callOperator}, for a method's call without arguments (`argument` undefined) or with one that is a tensor: most
  * calls are one of these, and each step that they need not take is a noticeable part of what a small operator costs.

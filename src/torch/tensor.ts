@@ -2,7 +2,7 @@
 /// <reference types="node" preserve="true" />
 import { inspect, type InspectOptions } from 'node:util';
 import { DisposedError, InvalidArgumentError, TorchError } from './errors';
-import { callOperator, callPlainly, setTensorFactory, wrap } from './frame';
+import { callOperator, callPlainly, callWithList, setTensorFactory, wrap } from './frame';
 import { pool } from './frame-memory';
 import { TensorHandle } from './handle';
 import { addHook, setAccumulationHook, type GradientHook, type Hook } from './hooks';
@@ -435,6 +435,7 @@ for (const name of unpackNames(methodNames)) {
           return callPlainly(index, this, undefined);
         case 1:
           if (first instanceof TensorHandle) return callPlainly(index, this, first);
+          if (Array.isArray(first)) return callWithList(index, this, first);
           return callOperator(index, this, [first]);
         case 2:
           return callOperator(index, this, [first, second]);
