@@ -433,7 +433,11 @@ function results(count: number): unknown {
 }
 
 /** As {@link callOperator}, for arguments that are known to be safe integers, or null; views are made of these. */
-export function callWithIntegers(operator: number, self: TensorHandle, given: readonly (number | null)[]): TensorHandle {
+export function callWithIntegers(
+  operator: number,
+  self: TensorHandle,
+  given: readonly (number | null)[],
+): TensorHandle {
   kinds[0] = Kind.Tensor;
   values[0] = self.handle;
   call[2] = 0;

@@ -20,12 +20,6 @@ const OPERATORS = [
   'transpose',
 ] as const;
 
-/**
- * A scope frees many small blocks at once. glibc keeps 7 of a size for what comes next and goes a long way for the others; this lets it
- * keep as many as a scope leaves. It has to be in the environment of the process from the start.
- */
-const tuned = { GLIBC_TUNABLES: 'glibc.malloc.tcache_count=4096' };
-
 /** What calls cost beside LibTorch's own work: [2, 3] of float32, with and without a graph that is recorded. */
 export const benchmark: Case = {
   name: 'overhead',
@@ -43,7 +37,6 @@ export const benchmark: Case = {
   ),
   implementations: [
     { name: 'kontrast', launch: () => typescript(path.join(__dirname, 'ours.ts')) },
-    { name: 'kontrast, tuned', launch: () => ({ ...typescript(path.join(__dirname, 'ours.ts')), environment: tuned }) },
     { name: 'pytorch', launch: () => python(path.join(__dirname, 'peer.py')) },
     { name: 'libtorch', launch: () => cpp(path.join(__dirname, 'peer.cc')) },
   ],
@@ -52,8 +45,6 @@ export const benchmark: Case = {
   comparisons: [
     { implementation: 'kontrast', against: 'libtorch' },
     { implementation: 'kontrast', against: 'pytorch' },
-    { implementation: 'kontrast, tuned', against: 'libtorch' },
-    { implementation: 'kontrast, tuned', against: 'pytorch' },
   ],
   goals: [
     { kind: 'median time ratio', implementation: 'kontrast', against: 'libtorch', atMost: 1.25 },
