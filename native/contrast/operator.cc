@@ -3,6 +3,7 @@
 
 #include "blocks.h"
 #include "fused.h"
+#include "mixing.h"
 #include "statistics.h"
 #include "top_scores.h"
 
@@ -258,6 +259,7 @@ void registerOperators() {
   library->def(kSchema);
   library->impl("pair_statistics", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, pairStatistics));
   defineTopScores(*library);
+  defineMixing(*library);
 }
 
 }  // namespace kontrast::contrast

@@ -18,11 +18,14 @@ export const benchmark: Case = {
   })),
   reference: 'queue',
   tolerance: { relative: 0, absolute: 0 },
-  goals: Object.keys(encoders).map((task) => ({
-    kind: 'time ratio',
-    task,
-    implementation: 'mochi, ft, filtered',
-    against: 'queue',
-    atMost: 1.1,
-  })),
+  // Beside the quickstart's encoder, made for a minute on two cores, anything is a large part of a step: that is measured without a goal.
+  goals: [
+    {
+      kind: 'time ratio',
+      task: 'default encoder',
+      implementation: 'mochi, ft, filtered',
+      against: 'queue',
+      atMost: 1.1,
+    },
+  ],
 };

@@ -6,6 +6,7 @@ import {
   InvalidArgumentError,
   isGradEnabled,
   noGrad,
+  ops,
   scope,
   torch,
   type Generator,
@@ -229,37 +230,17 @@ function rowsAtOnce(queries: Tensor, keys: Tensor): number {
   return Math.max(1, Math.floor(chunksFor(queries).scores / keys.sizeOf(0)));
 }
 
-/** The positions of each query's nearest, in an order that means nothing: int64 [N, min(count, K)]. */
+/** The places of each query's nearest, as {@link largest} orders them: int64 [N, min(count, K)]. */
 function hardestOf(queries: Tensor, keys: Tensor, count: number): Tensor {
   const among = Math.min(count, keys.sizeOf(0));
   const chunks = queries.split(rowsAtOnce(queries, keys));
   return torch.cat(chunks.map((some) => scope(() => largest(some.matmul(keys.t()), among)[1])));
 }
 
-/**
- * Each row's `count` largest and their places, in an order that means nothing. Where there are many more, they lie in the `count` groups whose
- * maxima are the largest: outside of these, no number is above any of those maxima. Two small selections are quicker than one of all.
- */
+/** Each row's `count` largest and their places: in the order of places on the CPU, in one that means nothing elsewhere. */
 function largest(scores: Tensor, count: number): readonly [values: Tensor, places: Tensor] {
-  const columns = scores.sizeOf(1);
-  const size = Math.floor(Math.sqrt(columns / count));
-  if (size < 2) return scores.topk(count, 1, true, false);
-  return scope(() => {
-    const groups = Math.floor(columns / size);
-    const maxima = scores
-      .narrow(1, 0, groups * size)
-      .unflatten(1, [size, groups])
-      .amax([1]);
-    const best = maxima.topk(count, 1, true, false)[1];
-    const first = torch.arange(0, groups * size, groups, { dtype: 'int64', device: scores.device });
-    const rest = torch.arange(groups * size, columns, { dtype: 'int64', device: scores.device });
-    const places = torch.cat(
-      [best.unsqueeze(1).add(first.unsqueeze(1)).flatten(1), rest.expand([scores.sizeOf(0), rest.numel()])],
-      1,
-    );
-    const [values, at] = scores.gather(1, places).topk(count, 1, true, false);
-    return [values, places.gather(1, at)] as const;
-  });
+  if (scores.device !== 'cpu') return scores.topk(count, 1, true, false);
+  return ops.kontrast!.largest!(scores, count) as [Tensor, Tensor];
 }
 
 interface Settings {
@@ -400,6 +381,7 @@ const LEAST_LENGTH = 1e-12;
 /** ‖α nᵢ + (1 − α) nⱼ‖: [C, s]. */
 function pairLengths(keys: Tensor, i: Tensor, j: Tensor, alpha: Tensor, rest: Tensor): Tensor {
   if (i.numel() === 0) return torch.zerosLike(alpha);
+  if (keys.device === 'cpu') return ops.kontrast!.pair_lengths!(keys, i, j, alpha) as Tensor;
   const places = torch.stack([i, j], 2).flatten();
   const shares = torch.stack([alpha, rest], 2).flatten();
   const atOnce = Math.max(1, Math.floor(chunksFor(keys).mixes / keys.sizeOf(1)));
