@@ -1,31 +1,12 @@
 /** kontrast's side of the case. */
-import { functional, topScores } from '../../../src/nn';
-import { dispose, noGrad, scope, setThreads, torch, type Tensor } from '../../../src/torch';
+import { topScores } from '../../../src/nn';
+import { noGrad, setThreads, type Tensor } from '../../../src/torch';
 import { versions } from '../../harness/kontrast';
 import { serve } from '../../harness/serve';
+import { embeddings } from './embeddings';
 
 let precision: 'exact' | 'bfloat16' = 'exact';
 let made: { queries: Tensor; keys: Tensor; exact: Tensor | null } | undefined;
-
-/** Numbers that look random, the same in every language: see peer.py. */
-function embeddings(rows: number, dimension: number, from: number): Tensor {
-  const parts: Tensor[] = [];
-  for (let start = 0; start < rows; start += 100_000) {
-    const size = Math.min(100_000, rows - start);
-    parts.push(
-      scope(() => {
-        const first = (from + start) * dimension;
-        const places = torch.arange(first, first + size * dimension, { dtype: 'float64' });
-        const noise = places.mul(12.9898).sin().mul(43758.5453);
-        const centred = noise.sub(noise.floor()).sub(0.5);
-        return functional.normalize(centred.reshape([size, dimension])).to('float32');
-      }),
-    );
-  }
-  const whole = torch.cat(parts);
-  dispose(...parts);
-  return whole;
-}
 
 void serve({
   prepare(options) {
