@@ -1,7 +1,8 @@
 import { keep, noGrad, scope, torch, type Device, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
+import type { JsonObject, StateDict } from '../torch/state';
 import { integerFrom, numberWithin, positiveInteger } from '../nn/checks';
-import { checkColumn, checkPositions, stateCount, stateTensor, stateValues } from './checks';
+import { checkColumn, checkPositions, stateCount, stateValues } from './checks';
+import { TensorStore } from './tensor-store';
 
 /** What {@link BadPairMining} is made from. */
 export interface BadPairMiningOptions {
@@ -38,7 +39,7 @@ export interface BadPairMiningOptions {
  *
  * For series and other data whose augmentations spoil some pairs.
  */
-export class BadPairMining implements Stateful {
+export class BadPairMining extends TensorStore {
   readonly samples: number;
   readonly epochs: number;
   readonly warmup: number;
@@ -53,6 +54,7 @@ export class BadPairMining implements Stateful {
   readonly #normal: Tensor;
 
   constructor(options: BadPairMiningOptions) {
+    super();
     const what = 'BadPairMining';
     const { warmup = 50, noisy = 2, faulty = 2, device = 'cpu' } = options;
     this.samples = positiveInteger(options.samples, `${what}: samples`);
@@ -66,11 +68,6 @@ export class BadPairMining implements Stateful {
       keep(torch.zeros([this.samples], { dtype: 'int8', device })),
       keep(torch.zeros([2], { dtype: 'float64', device })),
     ]);
-  }
-
-  /** Where the records are. */
-  get device(): Device {
-    return this.#sums.device;
   }
 
   /** The present epoch. */
@@ -140,45 +137,30 @@ export class BadPairMining implements Stateful {
     );
   }
 
-  /** Moves the records. */
-  to({ device = this.device }: { device?: Device }): this {
-    scope(() => {
-      for (const tensor of [this.#sums, this.#counts, this.#bad, this.#normal]) tensor.setData(tensor.to({ device }));
-    });
-    return this;
+  override stateDict(): StateDict {
+    return { ...super.stateDict(), values: { ...this.settings, epoch: this.#epoch } };
   }
 
-  stateDict(): StateDict {
-    const tensors = new Map([
-      ['sums', this.#sums.detach()],
-      ['counts', this.#counts.detach()],
-      ['verdicts', this.#bad.detach()],
-      ['normal', this.#normal.detach()],
-    ]);
-    return { tensors, values: { epochs: this.epochs, epoch: this.#epoch } };
+  override checkStateDict(state: StateDict): void {
+    super.checkStateDict(state);
+    epochOf(state);
   }
 
-  /** @throws InvalidArgumentError what {@link BadPairMining.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    this.#checked(state);
+  override loadStateDict(state: StateDict): void {
+    super.loadStateDict(state);
+    this.#epoch = epochOf(state);
   }
 
-  loadStateDict(state: StateDict): void {
-    this.#epoch = this.#checked(state);
-    noGrad(() => {
-      for (const [name, tensor] of this.stateDict().tensors) tensor.copy_(state.tensors.get(name)!).dispose();
-    });
+  protected override get stored(): Readonly<Record<string, Tensor | null>> {
+    return { sums: this.#sums, counts: this.#counts, verdicts: this.#bad, normal: this.#normal };
   }
 
-  /** Frees the records now; they are of no use afterwards. */
-  dispose(): void {
-    for (const tensor of [this.#sums, this.#counts, this.#bad, this.#normal]) tensor.dispose();
+  protected override get settings(): JsonObject {
+    return { epochs: this.epochs };
   }
+}
 
-  #checked(state: StateDict): number {
-    const what = 'BadPairMining: the state dict';
-    const values = stateValues(state, { epochs: this.epochs }, what);
-    for (const [name, { shape, dtype }] of this.stateDict().tensors) stateTensor(state, name, shape, dtype, what);
-    return stateCount(values, 'epoch', what);
-  }
+function epochOf(state: StateDict): number {
+  const what = 'BadPairMining: the state dict';
+  return stateCount(stateValues(state, {}, what), 'epoch', what);
 }

@@ -1,10 +1,10 @@
 import { InvalidArgumentError, keep, noGrad, scope, torch, type Device, type Tensor } from '../torch';
 import { withoutAutocast } from '../torch/autograd';
-import type { StateDict, Stateful } from '../torch/state';
 import { functional } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
-import { checkColumn, checkPlace, checkPositions, shown, stateTensor, stateValues } from './checks';
+import { checkColumn, checkPlace, checkPositions, shown } from './checks';
 import type { GatherRows, MemoryCandidates } from './ring-buffer';
+import { TensorStore } from './tensor-store';
 
 /** What {@link ClassPrototypes} are made from. */
 export interface ClassPrototypesOptions {
@@ -43,7 +43,7 @@ export interface ClassPrototypesOptions {
  *
  * For anchors of classes that are steadier than a batch: prototypes as candidates, pseudo labels, centres to pull to.
  */
-export class ClassPrototypes implements Stateful {
+export class ClassPrototypes extends TensorStore {
   readonly classes: number;
   readonly shape: readonly number[];
   readonly momentum: number;
@@ -53,6 +53,7 @@ export class ClassPrototypes implements Stateful {
   readonly #counts: Tensor;
 
   constructor(options: ClassPrototypesOptions) {
+    super();
     const what = 'ClassPrototypes';
     const { momentum = 0.9, step = 'sample', start = 'first', normalize = false } = options;
     const { dtype = 'float32', device = 'cpu', gather } = options;
@@ -66,11 +67,6 @@ export class ClassPrototypes implements Stateful {
       keep(torch.zeros([this.classes, ...this.shape], { dtype, device })),
       keep(torch.zeros([this.classes], { dtype: 'int64', device })),
     ]);
-  }
-
-  /** Where the prototypes are. */
-  get device(): Device {
-    return this.#prototypes.device;
   }
 
   /** All prototypes, [C, …]: a view, which updates change. Zeros for classes that never occurred. */
@@ -163,41 +159,8 @@ export class ClassPrototypes implements Stateful {
     );
   }
 
-  /** Moves the prototypes. */
-  to({ device = this.device }: { device?: Device }): this {
-    scope(() => {
-      for (const tensor of [this.#prototypes, this.#counts]) tensor.setData(tensor.to({ device }));
-    });
-    return this;
-  }
-
-  stateDict(): StateDict {
-    const tensors = new Map([
-      ['prototypes', this.#prototypes.detach()],
-      ['counts', this.#counts.detach()],
-    ]);
-    return { tensors, values: {} };
-  }
-
-  /** @throws InvalidArgumentError what {@link ClassPrototypes.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    const what = 'ClassPrototypes: the state dict';
-    stateValues(state, {}, what);
-    for (const [name, { shape, dtype }] of this.stateDict().tensors) stateTensor(state, name, shape, dtype, what);
-  }
-
-  loadStateDict(state: StateDict): void {
-    this.checkStateDict(state);
-    noGrad(() => {
-      this.#prototypes.copy_(state.tensors.get('prototypes')!).dispose();
-      this.#counts.copy_(state.tensors.get('counts')!).dispose();
-    });
-  }
-
-  /** Frees the prototypes now; they are of no use afterwards. */
-  dispose(): void {
-    this.#prototypes.dispose();
-    this.#counts.dispose();
+  protected override get stored(): Readonly<Record<string, Tensor | null>> {
+    return { prototypes: this.#prototypes, counts: this.#counts };
   }
 
   #move(values: Tensor, labels: Tensor, included: Tensor): void {

@@ -1,11 +1,12 @@
 import { Generator, InvalidArgumentError, keep, noGrad, scope, torch, type Device, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
+import type { JsonObject } from '../torch/state';
 import { functional } from '../nn';
 import { positiveInteger } from '../nn/checks';
-import { checkPositions, checkRows, stateTensor, stateValues } from './checks';
+import { checkPositions, checkRows } from './checks';
 import { wide } from './nearest';
 import type { MemoryCandidates } from './ring-buffer';
 import { decode, encode, storedDType, type StoredDType } from './stored';
+import { TensorStore } from './tensor-store';
 
 /** What a {@link CorpusBank} is made from. */
 export interface CorpusBankOptions {
@@ -49,7 +50,7 @@ const CHUNK = 1 << 22;
  *
  * For retrieval whose target side is good already, where batches are too small to hold hard negatives.
  */
-export class CorpusBank implements Stateful {
+export class CorpusBank extends TensorStore {
   readonly size: number;
   readonly dimension: number;
   readonly dtype: StoredDType;
@@ -58,6 +59,7 @@ export class CorpusBank implements Stateful {
   readonly #generator: Generator;
 
   constructor(options: CorpusBankOptions) {
+    super();
     const { embeddings, normalize = true, dtype = 'float32', device, seed = 0 } = options;
     const what = 'CorpusBank';
     this.dtype = storedDType(dtype, `${what}: embeddings`);
@@ -89,11 +91,6 @@ export class CorpusBank implements Stateful {
     this.size = values.sizeOf(0);
     this.dimension = values.sizeOf(1);
     if (values.numel() === 0) throw new InvalidArgumentError(`${what}: there are no embeddings`);
-  }
-
-  /** Where the bank is. */
-  get device(): Device {
-    return this.#values.device;
   }
 
   /** All embeddings, [n, D]: a view; for int8 a copy in float32. */
@@ -152,44 +149,16 @@ export class CorpusBank implements Stateful {
     );
   }
 
-  /** Moves the bank. */
-  to({ device = this.device }: { device?: Device }): this {
-    scope(() => {
-      for (const tensor of [this.#values, this.#scales]) tensor?.setData(tensor.to({ device }));
-    });
-    return this;
+  protected override get stored(): Readonly<Record<string, Tensor | null>> {
+    return { embeddings: this.#values, scales: this.#scales };
   }
 
-  /** The bank and the state of the drawing. */
-  stateDict(): StateDict {
-    const tensors = new Map([
-      ['embeddings', this.#values.detach()],
-      ['generator', this.#generator.getState()],
-    ]);
-    if (this.#scales !== null) tensors.set('scales', this.#scales.detach());
-    return { tensors, values: { dtype: this.dtype } };
+  protected override get randomness(): Generator {
+    return this.#generator;
   }
 
-  /** @throws InvalidArgumentError what {@link CorpusBank.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    const what = 'CorpusBank: the state dict';
-    stateValues(state, { dtype: this.dtype }, what);
-    for (const [name, { shape, dtype }] of this.stateDict().tensors) stateTensor(state, name, shape, dtype, what);
-  }
-
-  loadStateDict(state: StateDict): void {
-    this.checkStateDict(state);
-    this.#generator.setState(state.tensors.get('generator')!);
-    noGrad(() => {
-      this.#values.copy_(state.tensors.get('embeddings')!).dispose();
-      this.#scales?.copy_(state.tensors.get('scales')!).dispose();
-    });
-  }
-
-  /** Frees the embeddings now; the bank is of no use afterwards. */
-  dispose(): void {
-    this.#values.dispose();
-    this.#scales?.dispose();
+  protected override get settings(): JsonObject {
+    return { dtype: this.dtype };
   }
 
   #rows(rows: Tensor): Tensor {

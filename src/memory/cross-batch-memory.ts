@@ -1,8 +1,9 @@
 import { InvalidArgumentError, noGrad, torch, type Device, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
+import type { StateDict } from '../torch/state';
 import { checkRows, stateCount, stateValues } from './checks';
 import { RingBuffer, type ColumnSpec, type GatherRows, type MemoryCandidates } from './ring-buffer';
 import type { StoredDType } from './stored';
+import { RingMemory } from './ring-memory';
 
 /** What a {@link CrossBatchMemory} is made from. */
 export interface CrossBatchMemoryOptions {
@@ -41,27 +42,17 @@ export interface CrossBatchMemoryOptions {
  *
  * For supervised metric learning whose batch is too small to hold hard pairs.
  */
-export class CrossBatchMemory implements Stateful {
-  readonly #buffer: RingBuffer;
+export class CrossBatchMemory extends RingMemory {
   readonly #counts: boolean;
 
   constructor(options: CrossBatchMemoryOptions) {
     const { ids = 'counted', ...rest } = options;
-    this.#counts = ids === 'counted';
-    if (this.#counts && rest.gather !== undefined) {
+    const counts = ids === 'counted';
+    if (counts && rest.gather !== undefined) {
       throw new InvalidArgumentError("CrossBatchMemory: ranks that gather need ids: 'given', each sample's own number");
     }
-    this.#buffer = new RingBuffer({ ...rest, labels: true, ids: true }, 'CrossBatchMemory');
-  }
-
-  /** What is beneath: ages, columns, entries in order of age. */
-  get buffer(): RingBuffer {
-    return this.#buffer;
-  }
-
-  /** How many embeddings it holds now. */
-  get filled(): number {
-    return this.#buffer.filled;
+    super(new RingBuffer({ ...rest, labels: true, ids: true }, 'CrossBatchMemory'));
+    this.#counts = counts;
   }
 
   /**
@@ -86,13 +77,13 @@ export class CrossBatchMemory implements Stateful {
           : 'CrossBatchMemory: every embedding needs an id, int64 [N]',
       );
     }
-    checkRows(embeddings, this.#buffer.dimension, this.#buffer.device, 'CrossBatchMemory', 'embeddings');
+    checkRows(embeddings, this.buffer.dimension, this.buffer.device, 'CrossBatchMemory', 'embeddings');
     // Of one number per row that was ever offered: rows that a mask leaves out have ids too.
     const first = this.#offered;
     const ids =
       given ??
-      noGrad(() => torch.arange(first, first + embeddings.sizeOf(0), { dtype: 'int64', device: this.#buffer.device }));
-    this.#buffer.enqueue(embeddings, { labels, ids, ...rest });
+      noGrad(() => torch.arange(first, first + embeddings.sizeOf(0), { dtype: 'int64', device: this.buffer.device }));
+    this.buffer.enqueue(embeddings, { labels, ids, ...rest });
     if (this.#counts) this.#offered = first + embeddings.sizeOf(0);
     return ids;
   }
@@ -102,39 +93,22 @@ export class CrossBatchMemory implements Stateful {
 
   /** The embeddings with labels and ids, as `contrast` takes them. See {@link RingBuffer.candidates} for `copy`. */
   candidates(options: { copy?: boolean } = {}): MemoryCandidates {
-    return this.#buffer.candidates(options);
+    return this.buffer.candidates(options);
   }
 
-  /** Empties the memory; counted ids go on. */
-  clear(): void {
-    this.#buffer.clear();
-  }
-
-  /** Moves the memory, or converts it to another stored type. */
-  to(options: { device?: Device; dtype?: StoredDType }): this {
-    this.#buffer.to(options);
-    return this;
-  }
-
-  stateDict(): StateDict {
-    const { tensors, values } = this.#buffer.stateDict();
+  override stateDict(): StateDict {
+    const { tensors, values } = this.buffer.stateDict();
     return { tensors, values: { buffer: values, offered: this.#offered, ids: this.#ids } };
   }
 
-  /** @throws InvalidArgumentError what {@link CrossBatchMemory.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
+  override checkStateDict(state: StateDict): void {
     this.#checked(state);
   }
 
-  loadStateDict(state: StateDict): void {
+  override loadStateDict(state: StateDict): void {
     const { buffer, offered } = this.#checked(state);
-    this.#buffer.loadStateDict(buffer);
+    this.buffer.loadStateDict(buffer);
     this.#offered = offered;
-  }
-
-  /** Frees the embeddings now; the memory is of no use afterwards. */
-  dispose(): void {
-    this.#buffer.dispose();
   }
 
   get #ids(): string {
@@ -146,7 +120,7 @@ export class CrossBatchMemory implements Stateful {
     const values = stateValues(state, { ids: this.#ids }, what);
     const offered = stateCount(values, 'offered', what);
     const buffer = { tensors: state.tensors, values: values.buffer ?? null };
-    this.#buffer.checkStateDict(buffer);
+    this.buffer.checkStateDict(buffer);
     return { buffer, offered };
   }
 }

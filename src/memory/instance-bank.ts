@@ -1,11 +1,12 @@
 import { Generator, InvalidArgumentError, keep, noGrad, scope, torch, type Device, type Tensor } from '../torch';
 import { withoutAutocast } from '../torch/autograd';
-import type { StateDict, Stateful } from '../torch/state';
+import type { StateDict } from '../torch/state';
 import { functional } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
-import { checkPositions, checkRows, positiveNumber, stateTensor, stateValues } from './checks';
+import { checkPositions, checkRows, positiveNumber, stateValues } from './checks';
 import { wide } from './nearest';
 import type { MemoryCandidates } from './ring-buffer';
+import { TensorStore } from './tensor-store';
 
 /** What an {@link InstanceBank} is made from. */
 export interface InstanceBankOptions {
@@ -53,7 +54,7 @@ export interface InstanceBankOptions {
  *
  * For data sets small enough for an embedding a sample, and to train without large batches.
  */
-export class InstanceBank implements Stateful {
+export class InstanceBank extends TensorStore {
   readonly samples: number;
   readonly dimension: number;
   readonly momentum: number;
@@ -68,6 +69,7 @@ export class InstanceBank implements Stateful {
   readonly #generator: Generator;
 
   constructor(options: InstanceBankOptions) {
+    super();
     const what = 'InstanceBank';
     const { momentum = 0.5, temperature = 0.07, noiseSamples = 4096, sharedNoise = false, proximal = 0 } = options;
     const { normalizer, seed = 0, dtype = 'float32', device = 'cpu' } = options;
@@ -94,11 +96,6 @@ export class InstanceBank implements Stateful {
         ] as const;
       }),
     );
-  }
-
-  /** Where the bank is. */
-  get device(): Device {
-    return this.#bank.device;
   }
 
   /** Z, or null before the first loss estimates it. Waits for the device. */
@@ -189,42 +186,26 @@ export class InstanceBank implements Stateful {
     };
   }
 
-  /** Moves the bank. */
-  to({ device = this.device }: { device?: Device }): this {
-    scope(() => {
-      for (const tensor of [this.#bank, this.#logZ]) tensor.setData(tensor.to({ device }));
-    });
-    return this;
+  override stateDict(): StateDict {
+    return { ...super.stateDict(), values: { hasNormalizer: this.#hasZ } };
   }
 
-  stateDict(): StateDict {
-    const tensors = new Map([
-      ['bank', this.#bank.detach()],
-      ['logNormalizer', this.#logZ.detach()],
-      ['generator', this.#generator.getState()],
-    ]);
-    return { tensors, values: { hasNormalizer: this.#hasZ } };
+  override checkStateDict(state: StateDict): void {
+    super.checkStateDict(state);
+    hasNormalizer(state);
   }
 
-  /** @throws InvalidArgumentError what {@link InstanceBank.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    this.#checked(state);
+  override loadStateDict(state: StateDict): void {
+    super.loadStateDict(state);
+    this.#hasZ = hasNormalizer(state);
   }
 
-  loadStateDict(state: StateDict): void {
-    const { bank, logZ, generator, hasZ } = this.#checked(state);
-    this.#generator.setState(generator);
-    noGrad(() => {
-      this.#bank.copy_(bank).dispose();
-      this.#logZ.copy_(logZ).dispose();
-    });
-    this.#hasZ = hasZ;
+  protected override get stored(): Readonly<Record<string, Tensor | null>> {
+    return { bank: this.#bank, logNormalizer: this.#logZ };
   }
 
-  /** Frees the bank now; it is of no use afterwards. */
-  dispose(): void {
-    this.#bank.dispose();
-    this.#logZ.dispose();
+  protected override get randomness(): Generator {
+    return this.#generator;
   }
 
   #check(embeddings: Tensor, ids: Tensor, distinct: boolean): void {
@@ -233,20 +214,11 @@ export class InstanceBank implements Stateful {
     if (count === 0) throw new InvalidArgumentError('InstanceBank: there are no embeddings');
     checkPositions(ids, this.samples, this.device, 'InstanceBank', { count, distinct });
   }
+}
 
-  #checked(state: StateDict): { bank: Tensor; logZ: Tensor; generator: Tensor; hasZ: boolean } {
-    const what = 'InstanceBank: the state dict';
-    const { hasNormalizer } = stateValues(state, {}, what);
-    if (typeof hasNormalizer !== 'boolean') {
-      throw new InvalidArgumentError(`${what}: 'hasNormalizer' must be true or false`);
-    }
-    const now = this.#generator.getState();
-    const of = (name: string, like: Tensor): Tensor => stateTensor(state, name, like.shape, like.dtype, what);
-    return {
-      bank: of('bank', this.#bank),
-      logZ: of('logNormalizer', this.#logZ),
-      generator: of('generator', now),
-      hasZ: hasNormalizer,
-    };
-  }
+function hasNormalizer(state: StateDict): boolean {
+  const what = 'InstanceBank: the state dict';
+  const { hasNormalizer: has } = stateValues(state, {}, what);
+  if (typeof has !== 'boolean') throw new InvalidArgumentError(`${what}: 'hasNormalizer' must be true or false`);
+  return has;
 }

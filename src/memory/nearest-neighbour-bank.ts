@@ -1,10 +1,11 @@
 import { InvalidArgumentError, noGrad, scope, type Device, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
+
 import { integerFrom } from '../nn/checks';
 import { checkColumn, checkRows } from './checks';
 import { nearestRows, PART } from './nearest';
 import { RingBuffer, type EntryOptions, type GatherRows } from './ring-buffer';
 import type { StoredDType } from './stored';
+import { RingMemory } from './ring-memory';
 
 /** What a {@link NearestNeighbourBank} is made from. */
 export interface NearestNeighbourBankOptions {
@@ -48,31 +49,19 @@ export interface BankNeighbours {
  *
  * For objectives whose positives shall differ by more than augmentation.
  */
-export class NearestNeighbourBank implements Stateful {
-  readonly #buffer: RingBuffer;
-
+export class NearestNeighbourBank extends RingMemory {
   constructor(options: NearestNeighbourBankOptions) {
-    this.#buffer = new RingBuffer({ size: 98304, ...options }, 'NearestNeighbourBank');
-  }
-
-  /** What is beneath: ages, labels, ids. */
-  get buffer(): RingBuffer {
-    return this.#buffer;
-  }
-
-  /** How many embeddings it holds now. */
-  get filled(): number {
-    return this.#buffer.filled;
+    super(new RingBuffer({ size: 98304, ...options }, 'NearestNeighbourBank'));
   }
 
   /** Adds embeddings [N, D], as {@link RingBuffer.enqueue}. */
   enqueue(embeddings: Tensor, options: EntryOptions = {}): void {
-    this.#buffer.enqueue(embeddings, options);
+    this.buffer.enqueue(embeddings, options);
   }
 
   /** Empties the bank and fills it, as {@link RingBuffer.warmStart}. */
   warmStart(embeddings: Tensor, options: EntryOptions = {}): void {
-    this.#buffer.warmStart(embeddings, options);
+    this.buffer.warmStart(embeddings, options);
   }
 
   /** The nearest of each of [N, D], [N, D]: what `nnclr` takes as its support. */
@@ -90,7 +79,7 @@ export class NearestNeighbourBank implements Stateful {
    */
   nearest(queries: Tensor, { k = 1, ids }: { k?: number; ids?: Tensor } = {}): BankNeighbours {
     const what = 'NearestNeighbourBank';
-    const buffer = this.#buffer;
+    const buffer = this.buffer;
     checkRows(queries, buffer.dimension, buffer.device, what, 'queries');
     integerFrom(1, k, `${what}: k`);
     if (k > buffer.filled) {
@@ -117,34 +106,5 @@ export class NearestNeighbourBank implements Stateful {
         return { embeddings, similarities, rows };
       }),
     );
-  }
-
-  /** Empties the bank. */
-  clear(): void {
-    this.#buffer.clear();
-  }
-
-  /** Moves the bank, or converts it to another stored type. */
-  to(options: { device?: Device; dtype?: StoredDType }): this {
-    this.#buffer.to(options);
-    return this;
-  }
-
-  stateDict(): StateDict {
-    return this.#buffer.stateDict();
-  }
-
-  /** @throws InvalidArgumentError what {@link NearestNeighbourBank.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    this.#buffer.checkStateDict(state);
-  }
-
-  loadStateDict(state: StateDict): void {
-    this.#buffer.loadStateDict(state);
-  }
-
-  /** Frees the embeddings now; the bank is of no use afterwards. */
-  dispose(): void {
-    this.#buffer.dispose();
   }
 }

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, keep, noGrad, scope, torch, type Device, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
 import { numberWithin, positiveInteger } from '../nn/checks';
-import { checkColumn, checkPositions, shown, stateTensor, stateValues } from './checks';
+import { checkColumn, checkPositions, shown } from './checks';
+import { TensorStore } from './tensor-store';
 
 /** What {@link PseudoLabels} are made from. */
 export interface PseudoLabelsOptions {
@@ -30,13 +30,14 @@ export interface PseudoLabelsOptions {
  *
  * For weak labels: bags, partial labels.
  */
-export class PseudoLabels implements Stateful {
+export class PseudoLabels extends TensorStore {
   readonly samples: number;
   readonly classes: number;
   readonly #targets: Tensor;
   readonly #allowed: Tensor;
 
   constructor(options: PseudoLabelsOptions) {
+    super();
     const { allowed, dtype = 'float32', device = 'cpu' } = options;
     const what = 'PseudoLabels';
     this.samples = positiveInteger(options.samples, `${what}: samples`);
@@ -51,11 +52,6 @@ export class PseudoLabels implements Stateful {
       }
       return [keep(open), keep(open.to({ dtype }).div(counts))] as const;
     });
-  }
-
-  /** Where they are. */
-  get device(): Device {
-    return this.#targets.device;
   }
 
   /** The soft labels of some samples, [N, C], a copy. @param ids int64 [N] */
@@ -102,40 +98,7 @@ export class PseudoLabels implements Stateful {
     );
   }
 
-  /** Moves them to a device. */
-  to({ device = this.device }: { device?: Device }): this {
-    scope(() => {
-      for (const tensor of [this.#targets, this.#allowed]) tensor.setData(tensor.to({ device }));
-    });
-    return this;
-  }
-
-  stateDict(): StateDict {
-    const tensors = new Map([
-      ['targets', this.#targets.detach()],
-      ['allowed', this.#allowed.detach()],
-    ]);
-    return { tensors, values: {} };
-  }
-
-  /** @throws InvalidArgumentError what {@link PseudoLabels.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    const what = 'PseudoLabels: the state dict';
-    stateValues(state, {}, what);
-    for (const [name, { shape, dtype }] of this.stateDict().tensors) stateTensor(state, name, shape, dtype, what);
-  }
-
-  loadStateDict(state: StateDict): void {
-    this.checkStateDict(state);
-    noGrad(() => {
-      this.#targets.copy_(state.tensors.get('targets')!).dispose();
-      this.#allowed.copy_(state.tensors.get('allowed')!).dispose();
-    });
-  }
-
-  /** Frees the labels now; they are of no use afterwards. */
-  dispose(): void {
-    this.#targets.dispose();
-    this.#allowed.dispose();
+  protected override get stored(): Readonly<Record<string, Tensor | null>> {
+    return { targets: this.#targets, allowed: this.#allowed };
   }
 }

@@ -1,7 +1,8 @@
 import { InvalidArgumentError, type Device, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
+import type { StateDict } from '../torch/state';
 import { RingBuffer, type EntryOrder, type GatherRows, type MemoryCandidates } from './ring-buffer';
 import type { StoredDType } from './stored';
+import { RingMemory } from './ring-memory';
 
 /** What a {@link Queue} is made from. */
 export interface QueueOptions {
@@ -24,45 +25,38 @@ export interface QueueOptions {
  *
  * It starts empty; the paper's code starts it with random directions: `warmStart(functional.normalize(torch.randn([size, dimension])))`.
  */
-export class Queue implements Stateful {
-  readonly #buffer: RingBuffer;
-
+export class Queue extends RingMemory {
   constructor(options: QueueOptions) {
     const { size, dimension, dtype, device, gather } = options;
-    this.#buffer = new RingBuffer({ size, dimension, dtype, device, gather }, 'Queue');
+    super(new RingBuffer({ size, dimension, dtype, device, gather }, 'Queue'));
   }
 
   get size(): number {
-    return this.#buffer.size;
+    return this.buffer.size;
   }
 
   get dimension(): number {
-    return this.#buffer.dimension;
-  }
-
-  /** How many keys it holds now. */
-  get filled(): number {
-    return this.#buffer.filled;
+    return this.buffer.dimension;
   }
 
   /** The row that the next key goes to. */
   get pointer(): number {
-    return this.#buffer.pointer;
+    return this.buffer.pointer;
   }
 
   /** How many keys were ever enqueued, since it was made or cleared. */
   get total(): number {
-    return this.#buffer.total;
+    return this.buffer.total;
   }
 
   /** The type that keys are held in. */
   get dtype(): StoredDType {
-    return this.#buffer.dtype;
+    return this.buffer.dtype;
   }
 
   /** Where the keys are. */
   get device(): Device {
-    return this.#buffer.device;
+    return this.buffer.device;
   }
 
   /**
@@ -75,12 +69,12 @@ export class Queue implements Stateful {
    * devices that do not fit, before anything changes
    */
   enqueue(keys: Tensor, options: { mask?: Tensor } = {}): void {
-    this.#buffer.enqueueAtMost(this.size, keys, options);
+    this.buffer.enqueueAtMost(this.size, keys, options);
   }
 
   /** Empties the queue and fills it with these keys, the oldest first; of more than its size the last. Nothing is gathered. */
   warmStart(keys: Tensor): void {
-    this.#buffer.warmStart(keys);
+    this.buffer.warmStart(keys);
   }
 
   /**
@@ -90,48 +84,31 @@ export class Queue implements Stateful {
    * @param order `'age'`: the oldest first, which may be a copy
    */
   entries(order: EntryOrder = 'buffer'): Tensor {
-    return this.#buffer.entries(order);
+    return this.buffer.entries(order);
   }
 
   /** How old the keys are, int64 [filled], the newest 0: in enqueues (default) or in keys. */
   ages(unit: 'enqueues' | 'entries' = 'enqueues', order: EntryOrder = 'buffer'): Tensor {
-    return this.#buffer.ages(unit, order);
+    return this.buffer.ages(unit, order);
   }
 
   /** The keys as `contrast` takes them: negatives of every anchor. See {@link RingBuffer.candidates} for `copy`. */
   candidates(options: { copy?: boolean } = {}): MemoryCandidates {
-    return this.#buffer.candidates(options);
-  }
-
-  /** Empties the queue. */
-  clear(): void {
-    this.#buffer.clear();
-  }
-
-  /** Moves the keys, or converts them to another stored type. */
-  to(options: { device?: Device; dtype?: StoredDType }): this {
-    this.#buffer.to(options);
-    return this;
+    return this.buffer.candidates(options);
   }
 
   /** The whole buffer as `keys`, when each came in, and where it stands. */
-  stateDict(): StateDict {
-    const { tensors, values } = this.#buffer.stateDict();
+  override stateDict(): StateDict {
+    const { tensors, values } = this.buffer.stateDict();
     return { tensors: renamed(tensors, 'embeddings', 'keys'), values };
   }
 
-  /** @throws InvalidArgumentError what {@link Queue.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    this.#buffer.checkStateDict(this.#own(state));
+  override checkStateDict(state: StateDict): void {
+    this.buffer.checkStateDict(this.#own(state));
   }
 
-  loadStateDict(state: StateDict): void {
-    this.#buffer.loadStateDict(this.#own(state));
-  }
-
-  /** Frees the keys now; the queue is of no use afterwards. */
-  dispose(): void {
-    this.#buffer.dispose();
+  override loadStateDict(state: StateDict): void {
+    this.buffer.loadStateDict(this.#own(state));
   }
 
   #own(state: StateDict): StateDict {

@@ -1,7 +1,8 @@
 import { InvalidArgumentError, keep, noGrad, scope, torch, type Device, type DType, type Tensor } from '../torch';
-import type { StateDict, Stateful } from '../torch/state';
+import type { JsonObject } from '../torch/state';
 import { positiveInteger } from '../nn/checks';
-import { checkColumn, checkPositions, stateTensor, stateValues } from './checks';
+import { checkColumn, checkPositions } from './checks';
+import { TensorStore } from './tensor-store';
 
 /** What a {@link SampleHistory} is made from. */
 export interface SampleHistoryOptions {
@@ -23,7 +24,7 @@ export interface SampleHistoryOptions {
  *
  * Takes samples · length · (elements of a value) in memory. Nothing here has a gradient.
  */
-export class SampleHistory implements Stateful {
+export class SampleHistory extends TensorStore {
   readonly samples: number;
   readonly shape: readonly number[];
   readonly length: number;
@@ -32,6 +33,7 @@ export class SampleHistory implements Stateful {
   readonly #counts: Tensor;
 
   constructor(options: SampleHistoryOptions) {
+    super();
     const { shape = [], length = 1, dtype = 'float32', device = 'cpu' } = options;
     this.samples = positiveInteger(options.samples, 'SampleHistory: samples');
     this.length = positiveInteger(length, 'SampleHistory: length');
@@ -41,11 +43,6 @@ export class SampleHistory implements Stateful {
       keep(torch.zeros([this.samples * this.length, ...shape], { dtype, device })),
       keep(torch.zeros([this.samples], { dtype: 'int64', device })),
     ]);
-  }
-
-  /** Where the values are. */
-  get device(): Device {
-    return this.#values.device;
   }
 
   /** The type of values. */
@@ -131,41 +128,12 @@ export class SampleHistory implements Stateful {
     });
   }
 
-  /** Moves the values. */
-  to({ device = this.device }: { device?: Device }): this {
-    scope(() => {
-      for (const tensor of [this.#values, this.#counts]) tensor.setData(tensor.to({ device }));
-    });
-    return this;
+  protected override get stored(): Readonly<Record<string, Tensor | null>> {
+    return { values: this.#values, counts: this.#counts };
   }
 
-  stateDict(): StateDict {
-    const tensors = new Map([
-      ['values', this.#values.detach()],
-      ['counts', this.#counts.detach()],
-    ]);
-    return { tensors, values: { length: this.length } };
-  }
-
-  /** @throws InvalidArgumentError what {@link SampleHistory.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    const what = 'SampleHistory: the state dict';
-    stateValues(state, { length: this.length }, what);
-    for (const [name, { shape, dtype }] of this.stateDict().tensors) stateTensor(state, name, shape, dtype, what);
-  }
-
-  loadStateDict(state: StateDict): void {
-    this.checkStateDict(state);
-    noGrad(() => {
-      this.#values.copy_(state.tensors.get('values')!).dispose();
-      this.#counts.copy_(state.tensors.get('counts')!).dispose();
-    });
-  }
-
-  /** Frees the values now; the history is of no use afterwards. */
-  dispose(): void {
-    this.#values.dispose();
-    this.#counts.dispose();
+  protected override get settings(): JsonObject {
+    return { length: this.length };
   }
 
   #check(ids: Tensor): void {

@@ -1,12 +1,13 @@
 import { InvalidArgumentError, noGrad, scope, torch, type Device, type Tensor } from '../torch';
 import { withoutAutocast } from '../torch/autograd';
-import type { StateDict, Stateful } from '../torch/state';
+
 import { functional } from '../nn';
 import { positiveInteger } from '../nn/checks';
 import { checkColumn, checkRows, positiveNumber } from './checks';
 import { nearestRows, PART, wide } from './nearest';
 import { RingBuffer, type EntryOptions, type GatherRows } from './ring-buffer';
 import type { StoredDType } from './stored';
+import { RingMemory } from './ring-memory';
 
 /** What a {@link SoftKnn} is made from. */
 export interface SoftKnnOptions {
@@ -46,33 +47,24 @@ export interface SoftKnnOptions {
  *
  * For supervised pre-training whose features shall transfer.
  */
-export class SoftKnn implements Stateful {
+export class SoftKnn extends RingMemory {
   readonly k: number;
   readonly temperature: number;
   readonly missing: 'nearest' | 'skip';
-  readonly #buffer: RingBuffer;
 
   constructor(options: SoftKnnOptions) {
     const { k = 200, temperature = 0.07, missing = 'nearest', ...rest } = options;
-    this.k = positiveInteger(k, 'SoftKnn: k');
-    this.temperature = positiveNumber(temperature, 'SoftKnn: temperature');
+    positiveInteger(k, 'SoftKnn: k');
+    positiveNumber(temperature, 'SoftKnn: temperature');
+    super(new RingBuffer({ ...rest, labels: true }, 'SoftKnn'));
+    this.k = k;
+    this.temperature = temperature;
     this.missing = missing;
-    this.#buffer = new RingBuffer({ ...rest, labels: true }, 'SoftKnn');
-  }
-
-  /** What is beneath: ages, labels, ids. */
-  get buffer(): RingBuffer {
-    return this.#buffer;
-  }
-
-  /** How many embeddings it holds now. */
-  get filled(): number {
-    return this.#buffer.filled;
   }
 
   /** Adds embeddings [N, D] with their labels, int64 [N], as {@link RingBuffer.enqueue}. */
   enqueue(embeddings: Tensor, labels: Tensor, options: Omit<EntryOptions, 'labels'> = {}): void {
-    this.#buffer.enqueue(embeddings, { labels, ...options });
+    this.buffer.enqueue(embeddings, { labels, ...options });
   }
 
   /**
@@ -90,7 +82,7 @@ export class SoftKnn implements Stateful {
     labels: Tensor,
     { ids, reduction = 'mean' }: { ids?: Tensor; reduction?: 'mean' | 'sum' | 'none' } = {},
   ): Tensor {
-    const buffer = this.#buffer;
+    const buffer = this.buffer;
     this.#check(embeddings, labels, ids);
     return withoutAutocast(embeddings, () =>
       scope(() => {
@@ -110,38 +102,9 @@ export class SoftKnn implements Stateful {
     );
   }
 
-  /** Empties the memory. */
-  clear(): void {
-    this.#buffer.clear();
-  }
-
-  /** Moves the memory, or converts it to another stored type. */
-  to(options: { device?: Device; dtype?: StoredDType }): this {
-    this.#buffer.to(options);
-    return this;
-  }
-
-  stateDict(): StateDict {
-    return this.#buffer.stateDict();
-  }
-
-  /** @throws InvalidArgumentError what {@link SoftKnn.loadStateDict} would throw; changes nothing */
-  checkStateDict(state: StateDict): void {
-    this.#buffer.checkStateDict(state);
-  }
-
-  loadStateDict(state: StateDict): void {
-    this.#buffer.loadStateDict(state);
-  }
-
-  /** Frees the embeddings now; the memory is of no use afterwards. */
-  dispose(): void {
-    this.#buffer.dispose();
-  }
-
   /** Rows of neighbours, which of them may vote, and which of those have the right label; [N, k], or [N, k + 1] with the nearest that agrees. */
   #neighbours(x: Tensor, labels: Tensor, ids: Tensor | undefined): readonly [Tensor, Tensor, Tensor] {
-    const buffer = this.#buffer;
+    const buffer = this.buffer;
     const entries = buffer.labels();
     const own = ids === undefined ? undefined : buffer.ids();
     const search = (k: number, onlyAgreeing: boolean): readonly [Tensor, Tensor] => {
@@ -168,7 +131,7 @@ export class SoftKnn implements Stateful {
   }
 
   #check(embeddings: Tensor, labels: Tensor, ids: Tensor | undefined): void {
-    const { filled, device, dimension } = this.#buffer;
+    const { filled, device, dimension } = this.buffer;
     if (filled === 0) throw new InvalidArgumentError('SoftKnn: the memory is empty; enqueue embeddings first');
     checkRows(embeddings, dimension, device, 'SoftKnn', 'embeddings');
     const count = embeddings.sizeOf(0);
@@ -176,7 +139,7 @@ export class SoftKnn implements Stateful {
     checkColumn(labels, [count], 'int64', device, 'SoftKnn', 'labels');
     if (ids !== undefined) {
       checkColumn(ids, [count], 'int64', device, 'SoftKnn', 'ids');
-      this.#buffer.ids();
+      this.buffer.ids();
     }
   }
 }
