@@ -12,7 +12,7 @@ import {
   type Tensor,
 } from '../../torch';
 import { jsonNumber, jsonObject } from '../../torch/state';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { checkMatrix, checkTensor } from './miner';
 import { atPlaces, checkPositives, drawPlaces, evenly, rankedNegatives } from './negative-pool';
 import type { SearchIndex } from './search-index';
@@ -63,7 +63,7 @@ export interface ANCETeleInput {
  *
  * For retrieval training with mined negatives that forgets in one episode what it learned in the one before.
  */
-export class ANCETele extends Mixer {
+export class ANCETele extends Randomised {
   readonly depth: number;
   readonly perSource: number;
   /** int64 [queries, episodes · 2 · perSource], the present episode first; −1 where there is none. On the CPU. */

@@ -8,7 +8,7 @@ import {
   type Tensor,
 } from '../../torch';
 import { jsonNumber, jsonObject } from '../../torch/state';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { atPlaces, checkPositives, drawPlaces, evenly, rankedNegatives, type DocumentNegatives } from './negative-pool';
 import type { SearchIndex } from './search-index';
 
@@ -58,7 +58,7 @@ export interface EncodedDocuments {
  *
  * For retrieval over a corpus of which a batch holds next to nothing.
  */
-export class ANCE extends Mixer {
+export class ANCE extends Randomised {
   readonly index: SearchIndex;
   readonly every: number;
   readonly lag: number;

@@ -1,5 +1,5 @@
 import { InvalidArgumentError, scope, torch, type Generator, type Tensor } from '../../torch';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { distancesOf, mined, whereTrue, type MinerBatch } from './miner';
 import type { TripletIndices } from './pairs-and-triplets';
 
@@ -29,7 +29,7 @@ const AT_ONCE = 1 << 22;
  *
  * For margin and triplet losses on normalised embeddings: hard and easy negatives in a fixed proportion.
  */
-export class DistanceWeightedMiner extends Mixer {
+export class DistanceWeightedMiner extends Randomised {
   readonly cutoff: number;
   readonly nonzeroLossCutoff: number;
 

@@ -4,7 +4,7 @@ import type { MemoryCandidates } from '../../memory/ring-buffer';
 import { integerFrom, positiveInteger } from '../../nn/checks';
 import type { TopScores } from '../../nn';
 import { dispose, Generator, InvalidArgumentError, isTensor, noGrad, scope, torch, type Tensor } from '../../torch';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { ownScores, searchParts, type KeyPart, type SearchLimits } from './exact-search';
 import { checkMatrix, checkTensor } from './miner';
 import { shares } from './pairs-and-triplets';
@@ -99,7 +99,7 @@ export interface HardNegativeMinerOptions extends NegativeLimits {
 }
 
 /** {@link mineHardNegatives} with fixed options, and random numbers that are part of its state. */
-export class HardNegativeMiner extends Mixer {
+export class HardNegativeMiner extends Randomised {
   readonly #options: NegativeLimits;
 
   constructor(options: HardNegativeMinerOptions = {}) {

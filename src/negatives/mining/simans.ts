@@ -1,6 +1,6 @@
 import { positiveInteger } from '../../nn/checks';
 import { InvalidArgumentError, noGrad, scope, type Generator, type Tensor } from '../../torch';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { ownScores } from './exact-search';
 import { checkTensor } from './miner';
 import { atPlaces, checkPositives, drawPlaces, rankedNegatives, type DocumentNegatives } from './negative-pool';
@@ -47,7 +47,7 @@ export interface SimANSInput {
  *
  * For corpora in which many positives are not marked as such.
  */
-export class SimANS extends Mixer {
+export class SimANS extends Randomised {
   readonly weights: SimANSForm;
   readonly depth: number;
   readonly negatives: number;

@@ -11,7 +11,7 @@ import {
   type StateDict,
   type Tensor,
 } from '../../torch';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { checkRange } from './ance-tele';
 import { checkMatrix, checkTensor } from './miner';
 import { checkPositives, drawPlaces, evenly, isAmong, rankedNegatives } from './negative-pool';
@@ -33,7 +33,7 @@ export interface STAROptions {
  *
  * For stable training of both towers; its result is where {@link adoreSearch} starts from.
  */
-export class STAR extends Mixer {
+export class STAR extends Randomised {
   /** int64 [queries, depth], best first; −1 where there is none. On the CPU. */
   readonly #hard: Tensor;
 

@@ -1,6 +1,6 @@
 import { positiveInteger } from '../../nn/checks';
 import { torch, type Generator, type Tensor } from '../../torch';
-import { Mixer } from '../mixing/mixer';
+import { Randomised } from '../randomised';
 import { distancesOf, elements, mined, whereTrue, type MinerBatch, type MinerOptions } from './miner';
 import type { PairIndices } from './pairs-and-triplets';
 
@@ -23,7 +23,7 @@ export interface UniformHistogramOptions extends MinerOptions {
  *
  * For pair losses, to see rare distances as often as common ones.
  */
-export class UniformHistogramMiner extends Mixer {
+export class UniformHistogramMiner extends Randomised {
   readonly bins: number;
   readonly positivesPerBin: number;
   readonly negativesPerBin: number;

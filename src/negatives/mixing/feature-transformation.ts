@@ -5,7 +5,7 @@ import { functional } from '../../nn';
 import { checkDevice, checkPaired, widened } from '../../contrast/objectives/parts';
 import { checkEmbeddings } from '../../contrast/similarity';
 import { checkConcentration, drawBeta, drawOrder } from './mix';
-import { Mixer } from './mixer';
+import { Randomised } from '../randomised';
 
 /** What a {@link FeatureTransformation} is made from. */
 export interface FeatureTransformationOptions {
@@ -45,7 +45,7 @@ export interface TransformedFeatures {
  *
  * For momentum contrast, in place of stronger augmentation.
  */
-export class FeatureTransformation extends Mixer {
+export class FeatureTransformation extends Randomised {
   readonly positives: number | null;
   readonly negatives: number | null;
   readonly each: 'call' | 'row' | 'number';

@@ -18,7 +18,7 @@ export {
   type MetrixTriples,
 } from './metrix';
 export { areaOutside, boxMask, cutMix, drawBeta, drawBox, mixup, type Box, type MixedInputs } from './mix';
-export { Mixer } from './mixer';
+export { Randomised } from '../randomised';
 export { MoCHi, type MoCHiLossOptions, type MoCHiOptions, type MoCHiParts } from './mochi';
 export { mixupNdcg, mixupRankingLoss, type MixupNdcgOptions, type MixupRankingOptions } from './rankmixup';
 export { cMixup, regMix, type CMixupOptions, type RegMixOptions, type RegressionMix } from './regmix';

@@ -24,7 +24,7 @@ import {
   type Reduction,
 } from '../../contrast/objectives/parts';
 import { checkEmbeddings } from '../../contrast/similarity';
-import { Mixer } from './mixer';
+import { Randomised } from '../randomised';
 
 /** What a {@link MoCHi} is made from. */
 export interface MoCHiOptions {
@@ -99,7 +99,7 @@ const CHUNKS = { cpu: { scores: 1 << 21, mixes: 1 << 20 }, other: { scores: 1 <<
  *
  * For self-supervised training where the queue's negatives have become easy.
  */
-export class MoCHi extends Mixer {
+export class MoCHi extends Randomised {
   readonly hardest: number;
   readonly pairs: number;
   readonly withQuery: number;

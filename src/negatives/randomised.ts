@@ -1,9 +1,9 @@
-/** Mixers that draw: their random numbers are their state. */
-import { Generator, InvalidArgumentError } from '../../torch';
-import type { StateDict, Stateful } from '../../torch/state';
+/** What draws: random numbers are part of its state. */
+import { Generator, InvalidArgumentError } from '../torch';
+import type { StateDict, Stateful } from '../torch/state';
 
 /** Something that draws from a generator of its own, whose state is in its state dict. */
-export abstract class Mixer implements Stateful {
+export abstract class Randomised implements Stateful {
   protected readonly generator: Generator;
   readonly #name: string;
 
@@ -17,7 +17,7 @@ export abstract class Mixer implements Stateful {
     return { tensors: new Map([['generator', this.generator.getState()]]), values: {} };
   }
 
-  /** @throws InvalidArgumentError what {@link Mixer.loadStateDict} would throw; changes nothing */
+  /** @throws InvalidArgumentError what {@link Randomised.loadStateDict} would throw; changes nothing */
   checkStateDict(state: StateDict): void {
     const saved = state.tensors.get('generator');
     if (saved === undefined) throw new InvalidArgumentError(`${this.#name}: the state dict lacks 'generator'`);
