@@ -1,0 +1,195 @@
+import {
+  InvalidArgumentError,
+  defineFunction,
+  isGradEnabled,
+  noGrad,
+  ops,
+  scope,
+  torch,
+  type FunctionContext,
+  type Tensor,
+} from '../torch';
+import { BatchNorm, type BatchNormOptions } from './batch-norm';
+
+/**
+ * How the parts of a batch, mostly one a process, tell one another their statistics. Every part must call the same operations in
+ * the same order: once in a training forward pass, once in its backward pass. None waits for a part that does not call.
+ */
+export interface StatisticsExchange {
+  /** The rows of all parts, [parts, R], in an order that is the same for all, given this part's row [R] (float64). */
+  allGather(row: Tensor): Tensor;
+  /** The elementwise sum of what all parts give, [R] (float64); bit for bit the same for all. */
+  allReduce(values: Tensor): Tensor;
+}
+
+/** What synchronised batch normalisation is made from. */
+export interface SyncBatchNormOptions extends BatchNormOptions {
+  /** How the parts of the batch exchange statistics. Default null: this process has the whole batch. */
+  exchange?: StatisticsExchange | null;
+}
+
+/** Statistics of a batch: a channel's mean and its sum of squared differences from the mean (M2). */
+export interface JoinedStatistics {
+  /** How many values a channel there are, no dimensions. */
+  count: Tensor;
+  /** [C]; 0 where there are no values. */
+  mean: Tensor;
+  /** [C]. */
+  m2: Tensor;
+}
+
+/**
+ * The statistics of a batch from those of its parts: n = Σ nᵢ, mean = Σ nᵢ/n · meanᵢ, M2 = Σ M2ᵢ + Σ nᵢ (meanᵢ − mean)². No squares
+ * of values are subtracted from one another, so nothing cancels, however large the mean; the sums run in the order of the rows,
+ * so equal rows give equal results, bit for bit.
+ *
+ * @param rows [parts, 1 + 2C], float64: nᵢ, the means, the M2s; a part without values gives zeros
+ */
+export function joinStatistics(rows: Tensor): JoinedStatistics {
+  const features = (rows.sizeOf(1) - 1) / 2;
+  const [counts, means, squares] = rows.split([1, features, features], 1) as [Tensor, Tensor, Tensor];
+  const count = counts.sum();
+  const mean = means.mul(counts.div(count.clampMin(1))).sum([0]);
+  const m2 = squares.add(means.sub(mean).square().mul(counts)).sum([0]);
+  return { count, mean, m2 };
+}
+
+/**
+ * Batch normalisation over a batch whose parts lie in several processes, for x [N, C, …]: each part is normalised by the
+ * statistics of the whole batch, and its gradient takes account of how these depend on all parts. The parts may differ in size, and
+ * may be empty. Outputs and gradients of the inputs are those of {@link BatchNorm} over the joined batch, as are the running
+ * statistics; the gradients of γ and β are the part's own, to be summed over the parts like those of all other parameters.
+ * Evaluation, parameters and state are those of {@link BatchNorm}; without an exchange it is one.
+ *
+ * The counts travel with the statistics, in float64 and without a wait for the device. A second derivative through an exchange is
+ * refused.
+ *
+ * For batches that are small on each device; in contrastive learning also so that a device's statistics do not tell its samples.
+ *
+ * Ioffe and Szegedy 2015 over all devices, as in Zhang et al. 2018, Context Encoding for Semantic Segmentation; joining by Chan,
+ * Golub and LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances.
+ */
+export class SyncBatchNorm extends BatchNorm {
+  readonly exchange: StatisticsExchange | null;
+
+  constructor(options: SyncBatchNormOptions) {
+    super(options);
+    this.exchange = options.exchange ?? null;
+  }
+
+  protected override checkDimensions(x: Tensor): void {
+    if (x.ndim < 2) {
+      throw new InvalidArgumentError(
+        `${this.constructor.name}: expected [N, C, …], found shape [${x.shape.join(', ')}]`,
+      );
+    }
+  }
+
+  /** @throws InvalidArgumentError as {@link BatchNorm}, where a batch of one value a channel is the joined one */
+  override forward(x: Tensor): Tensor {
+    const { exchange } = this;
+    if (exchange === null || !(this.training || this.runningMean === null)) return super.forward(x);
+    this.checkInput(x);
+    return scope(() => {
+      const { count, mean, variance } = noGrad(() => this.#joined(x, exchange));
+      return normalizeJoined(x, this.weight, this.bias, mean, variance, count, this.eps, exchange);
+    });
+  }
+
+  /** The statistics of the joined batch in the dtype of the layer; moves the running ones in training. */
+  #joined(x: Tensor, exchange: StatisticsExchange): { count: Tensor; mean: Tensor; variance: Tensor } {
+    const { runningMean, runningVar } = this;
+    const dtype = runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
+    const rows = exchange.allGather(this.#row(x, dtype));
+    if (rows.ndim !== 2 || rows.sizeOf(1) !== 1 + 2 * this.features) {
+      throw new InvalidArgumentError(
+        `${this.constructor.name}: allGather gave [${rows.shape.join(', ')}], expected [parts, ${1 + 2 * this.features}]`,
+      );
+    }
+    const { count, mean, m2 } = joinStatistics(rows);
+    // Only a part this small can belong to a joined batch that is too small, so only it waits for the count.
+    if (valuesOf(x) < 2 && count.itemSync() < 2) this.checkValues(x.shape, 'this part of the batch');
+    const momentum = this.countBatch();
+    if (this.training && runningMean !== null && runningVar !== null) {
+      runningMean.lerp_(mean.to({ dtype }), momentum);
+      runningVar.lerp_(m2.div(count.sub(1)).to({ dtype }), momentum);
+    }
+    return { count, mean: mean.to({ dtype }), variance: m2.div(count).to({ dtype }) };
+  }
+
+  /** Count, means and M2 of this part, float64. */
+  #row(x: Tensor, dtype: Tensor['dtype']): Tensor {
+    const count = valuesOf(x);
+    const double = { device: x.device, dtype: 'float64' } as const;
+    if (count === 0) return torch.zeros([1 + 2 * this.features], double);
+    // Statistics to move, which are then thrown away, make those of a low-precision input come in the dtype of the layer.
+    const unused = x.dtype === dtype ? null : torch.zeros([this.features], { device: x.device, dtype });
+    const [mean, variance] = torch.batchNormUpdateStats(x.detach(), unused, unused?.clone(), 0);
+    return torch.cat([torch.full([1], count, double), mean, variance.mul_(count)]);
+  }
+}
+
+/** How many values a channel there are. */
+function valuesOf(x: Tensor): number {
+  return x.numel() / x.sizeOf(1);
+}
+
+const normalizeJoined = defineFunction({
+  name: 'syncBatchNorm',
+  forward(
+    context: FunctionContext<{ exchange: StatisticsExchange; hasBias: boolean }>,
+    x: Tensor,
+    weight: Tensor | null,
+    bias: Tensor | null,
+    mean: Tensor,
+    variance: Tensor,
+    count: Tensor,
+    eps: number,
+    exchange: StatisticsExchange,
+  ) {
+    context.state = { exchange, hasBias: bias !== null };
+    context.save(x, mean, variance.add(eps).rsqrt_(), count, ...(weight === null ? [] : [weight]));
+    return torch.batchNorm(x, weight, bias, mean, variance, false, 0, eps, true);
+  },
+  backward(context, gradient) {
+    if (isGradEnabled()) {
+      throw new InvalidArgumentError(
+        'SyncBatchNorm: gradients of gradients do not pass an exchange; leave out createGraph',
+      );
+    }
+    const { exchange, hasBias } = context.state;
+    const [x, mean, scale, count, weight] = context.saved as [Tensor, Tensor, Tensor, Tensor, Tensor | undefined];
+    const [dx, along, total] = gradientsAlone(gradient, x, weight ?? null, mean, scale);
+    const byWeight = weight === undefined ? null : along;
+    const byBias = hasBias ? total : null;
+    if (!context.needsGradient[0]) return [null, byWeight, byBias];
+    // dx = γ s (g − mean(g) − x̂ mean(g x̂)) with s = 1 / √(σ² + eps). LibTorch took the means over this part, so their excess over
+    // those of the joined batch is put back.
+    const own = torch.cat([along, total]).to({ dtype: 'float64' });
+    const joined = exchange.allReduce(own).div(count);
+    const excess = own
+      .div(Math.max(1, valuesOf(x)))
+      .sub_(joined)
+      .to({ dtype: mean.dtype });
+    const [excessAlong, excessTotal] = excess.chunk(2) as [Tensor, Tensor];
+    const slope = weight === undefined ? scale : scale.mul(weight);
+    const byInput = slope.mul(excessAlong).mul_(scale);
+    const shift = slope.mul(excessTotal).sub_(byInput.mul(mean));
+    const spread = [1, -1, ...x.shape.slice(2).map(() => 1)];
+    return [dx.add_(shift.view(spread)).addcmul_(x, byInput.view(spread)), byWeight, byBias];
+  },
+});
+
+/** The gradients of x, γ and β if this part were the batch that has these statistics; that of β is Σ g, that of γ Σ g x̂. */
+function gradientsAlone(
+  gradient: Tensor,
+  x: Tensor,
+  weight: Tensor | null,
+  mean: Tensor,
+  scale: Tensor,
+): [Tensor, Tensor, Tensor] {
+  if (x.numel() === 0) return [torch.emptyLike(x), torch.zerosLike(mean), torch.zerosLike(mean)];
+  const mask = [true, true, true];
+  const backward = ops.aten.native_batch_norm_backward!;
+  return backward(gradient, x, weight, null, null, mean, scale, true, 0, mask) as [Tensor, Tensor, Tensor];
+}
