@@ -1,6 +1,7 @@
-import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
+import { InvalidArgumentError, scope, type Tensor } from '../torch';
 import { positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
+import { groupStatistics, moveRunning, normalizeGroups, type Grouping } from './grouped-batch';
 
 /** What split batch normalisation is made from. */
 export interface SplitBatchNormOptions extends BatchNormOptions {
@@ -8,27 +9,37 @@ export interface SplitBatchNormOptions extends BatchNormOptions {
   splits: number;
   /**
    * What to do when the batch does not divide evenly: `'allow'` (default) makes the first groups one sample larger,
-   * `'error'` refuses the batch.
+   * `'error'` refuses the batch. Interleaved groups are always equal.
    */
   unequalGroups?: 'allow' | 'error';
+  /**
+   * Which samples make a group: `'neighbours'` (default) takes consecutive ones, `'interleaved'` every `splits`-th, as the split
+   * batch norm in MoCo's demonstration does. Interleaved groups cost no more than plain batch norm, save in channels-last memory,
+   * which has to be copied.
+   */
+  grouping?: Grouping;
 }
 
 /**
- * Batch normalisation in which each of s groups of neighbouring samples is normalised in training by the statistics of its
- * own group, as if the batch lay on s devices. The running statistics move towards the mean of the groups'
- * statistics, weighted by their sizes. Evaluation, parameters and state are those of {@link BatchNorm}.
+ * Batch normalisation in which each of s groups of samples is normalised in training by the statistics of its own group, as if the
+ * batch lay on s devices: y = (x − μ_g) / √(σ²_g + eps) · γ + β. The running statistics move towards the mean of the groups'
+ * statistics, weighted by their sizes: μ ← (1 − m)·μ + m·Σ_g (n_g / N)·μ_g. Evaluation, parameters, shapes, dtypes and state are
+ * those of {@link BatchNorm}.
  *
- * Also known as ghost batch normalisation (Hoffer et al. 2017). In momentum contrast it stands in for the many devices on
- * which ShuffleBN relies (He et al. 2020).
+ * In momentum contrast it stands in for the many devices on which ShuffleBN relies (He et al. 2020, Momentum Contrast for
+ * Unsupervised Visual Representation Learning). Where the size of a group is fixed rather than their number, and running statistics
+ * take each group as a batch, see {@link GhostBatchNorm}.
  */
 export abstract class SplitBatchNorm extends BatchNorm {
   readonly splits: number;
   readonly unequalGroups: 'allow' | 'error';
+  readonly grouping: Grouping;
 
   constructor(options: SplitBatchNormOptions) {
     super(options);
     this.splits = positiveInteger(options.splits, `${new.target.name}: splits`);
     this.unequalGroups = options.unequalGroups ?? 'allow';
+    this.grouping = options.grouping ?? 'neighbours';
   }
 
   /**
@@ -39,47 +50,38 @@ export abstract class SplitBatchNorm extends BatchNorm {
     const batchNormalised = this.training || this.runningMean === null;
     if (!batchNormalised || this.splits === 1) return super.forward(x);
     this.checkInput(x);
-    const samples = x.shape[0] ?? 0;
-    if (samples % this.splits !== 0 && this.unequalGroups === 'error') {
+    const sizes = this.#sizes(x.sizeOf(0));
+    const smallest = [sizes[sizes.length - 1]!, ...x.shape.slice(1)];
+    this.checkValues(smallest, `the smallest of ${this.splits} groups of ${x.sizeOf(0)} samples`);
+    const momentum = this.countBatch();
+    return scope(() => this.#normalizeGroups(x, sizes, momentum));
+  }
+
+  #sizes(samples: number): number[] {
+    const { splits } = this;
+    const larger = samples % splits;
+    if (larger !== 0 && (this.unequalGroups === 'error' || this.grouping === 'interleaved')) {
       throw new InvalidArgumentError(
-        `${this.constructor.name}: a batch of ${samples} does not split into ${this.splits} equal groups; ` +
-          `change the batch size or splits, or set unequalGroups: 'allow'`,
+        `${this.constructor.name}: a batch of ${samples} does not split into ${splits} equal groups; ` +
+          (this.grouping === 'interleaved'
+            ? 'change the batch size or splits, or the grouping'
+            : `change the batch size or splits, or set unequalGroups: 'allow'`),
       );
     }
-    const smallest = Math.floor(samples / this.splits);
-    this.checkValues([smallest, ...x.shape.slice(1)], `the smallest of ${this.splits} groups of ${samples} samples`);
-    const momentum = this.countBatch();
-    return scope(() => this.#normalizeGroups(x.tensorSplit(this.splits), momentum));
+    return Array.from({ length: splits }, (_, group) => Math.floor(samples / splits) + (group < larger ? 1 : 0));
   }
 
-  #normalizeGroups(groups: Tensor[], momentum: number): Tensor {
-    const { runningMean, runningVar } = this;
-    if (runningMean === null || runningVar === null) {
-      return torch.cat(groups.map((group) => this.normalize(group, null, null, momentum)));
+  #normalizeGroups(x: Tensor, sizes: readonly number[], momentum: number): Tensor {
+    const { weight, bias, eps, grouping, runningMean, runningVar } = this;
+    const moving = this.training && runningMean !== null && runningVar !== null;
+    const statistics = moving ? groupStatistics(sizes.length, runningMean, runningVar) : null;
+    const y = normalizeGroups(x, { weight, bias, sizes, grouping, eps, statistics });
+    if (moving && statistics) {
+      const samples = x.sizeOf(0);
+      const weights = sizes.map((size) => (momentum * size) / samples);
+      moveRunning(runningMean, statistics.means, 1 - momentum, weights);
+      moveRunning(runningVar, statistics.variances, 1 - momentum, weights);
     }
-    // Every group starts from the same running statistics and moves a row of its own; the rows are then averaged.
-    const [means, variances] = noGrad(() => [
-      runningMean.repeat([this.splits, 1]),
-      runningVar.repeat([this.splits, 1]),
-    ]) as [Tensor, Tensor];
-    const meanRows = means.unbind();
-    const varianceRows = variances.unbind();
-    const normalized = torch.cat(
-      groups.map((group, index) => this.normalize(group, meanRows[index]!, varianceRows[index]!, momentum)),
-    );
-    noGrad(() => {
-      runningMean.copy_(this.#average(means, groups));
-      runningVar.copy_(this.#average(variances, groups));
-    });
-    return normalized;
-  }
-
-  /** The mean of the rows, weighted by the sizes of the groups where they differ. */
-  #average(rows: Tensor, groups: readonly Tensor[]): Tensor {
-    const sizes = groups.map((group) => group.sizeOf(0));
-    const samples = sizes.reduce((sum, size) => sum + size, 0);
-    if (samples % this.splits === 0) return rows.mean([0]);
-    const weights = sizes.map((size) => size / samples);
-    return torch.tensor(weights, { device: rows.device, dtype: rows.dtype }).matmul(rows);
+    return y;
   }
 }

@@ -4,6 +4,8 @@ import { BatchNorm2d, SplitBatchNorm1d, SplitBatchNorm2d } from '../../src/norm'
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
 import { gradcheck } from '../../src/torch';
+import { BatchNorm3d } from '../../src/norm/batch-norm3d';
+import { SplitBatchNorm3d } from '../../src/norm/split-batch-norm3d';
 
 const dtype = 'float64';
 const images = (samples: number): Tensor => torch.randn([samples, 2, 3, 3], { dtype, device });
@@ -87,5 +89,34 @@ describe('SplitBatchNorm1d and SplitBatchNorm2d', () => {
     const split = new SplitBatchNorm1d({ features: 2, splits: 2, trackRunningStats: false, affine: false, device });
     const y = split.eval().forward(torch.tensor([[0, 1], [2, 1], [10, 1], [14, 3]], { device })); // prettier-ignore
     assertClose(y, torch.tensor([[-1, 0], [1, 0], [-1, -1], [1, 1]]), { atol: 1e-4 }); // prettier-ignore
+  });
+
+  it('takes every s-th sample where groups are interleaved, in one call', () => {
+    const split = new SplitBatchNorm2d({ features: 2, splits: 3, grouping: 'interleaved', device, dtype });
+    const x = images(6);
+    const y = split.forward(x);
+    const layers = [0, 1, 2].map((group) => {
+      const layer = new BatchNorm2d({ features: 2, device, dtype });
+      const rows = torch.tensor([group, group + 3], { device, dtype: 'int64' });
+      assertClose(y.indexSelect(0, rows), layer.forward(x.indexSelect(0, rows)), { atol: 1e-12 });
+      return layer;
+    });
+    assertClose(split.runningVar!, torch.stack(layers.map((layer) => layer.runningVar!)).mean([0]), { atol: 1e-12 });
+    assert.throws(() => split.forward(images(7)), /a batch of 7 does not split into 3 equal groups.*grouping/);
+  });
+
+  it('takes volumes, in either layout', () => {
+    for (const memoryFormat of ['contiguous_format', 'channels_last_3d'] as const) {
+      const split = new SplitBatchNorm3d({ features: 2, splits: 2, device, dtype });
+      const x = torch.randn([4, 2, 2, 3, 2], { dtype, device });
+      const y = split.forward(x.contiguous({ memoryFormat }));
+      const expected = x.split(2).map((group) => new BatchNorm3d({ features: 2, device, dtype }).forward(group));
+      assertClose(y, torch.cat(expected), { atol: 1e-12 });
+      assert.ok(y.isContiguous(memoryFormat));
+    }
+    assert.throws(
+      () => new SplitBatchNorm3d({ features: 2, splits: 2, device }).forward(images(4).to('float32')),
+      /\[N, C, D, H, W\]/,
+    );
   });
 });
