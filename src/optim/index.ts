@@ -1,5 +1,6 @@
 /** Optimisers, learning-rate schedules, gradient clipping and moving averages of weights. */
 export { AdamW, type AdamWOptions } from './adamw';
+export { adaptiveGradientClipping, type AdaptiveGradientClippingOptions } from './adaptive-gradient-clipping';
 export { clipGradientNorm } from './clip-gradient-norm';
 export {
   ExponentialMovingAverage,

@@ -1,4 +1,5 @@
 /** Which rows make a batch: samplers for loaders and for training loops. */
+export { BatchBindingSampler, type BatchBindingSamplerOptions } from './batch-binding';
 export { CategoryBalanceSampler, type CategoryBalanceSamplerOptions } from './category-balance';
 export { GSimclrSampler, type GSimclrSamplerOptions } from './g-simclr';
 export { GroupByLabelSampler, type GroupByLabelSamplerOptions } from './group-by-label';
@@ -32,4 +33,5 @@ export {
   type Shard,
 } from './sampler';
 export { SeveralSetsSampler, type SetBatch, type SeveralSetsOptions } from './several-sets';
+export { ShuffleSampler, type ShuffleMode, type ShuffleSamplerOptions } from './shuffle';
 export { TasBalancedSampler, type TasBalancedBatch, type TasBalancedSamplerOptions } from './tas-balanced';
