@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from '../torch';
-import { Module, type AnyModule } from './module';
+import { Module, noSuchChild, type AnyModule } from './module';
 
 /**
  * A list of modules without an order of computation of its own: the owner calls them as it needs. In state dicts the
@@ -34,6 +34,11 @@ export class ModuleList<M extends AnyModule = Module> extends Module<never[], ne
 
   override namedChildren(): Map<string, AnyModule> {
     return new Map(this.#modules.map((module, index) => [String(index), module]));
+  }
+
+  override replaceChild(name: string, child: AnyModule): void {
+    if (!this.namedChildren().has(name)) throw noSuchChild(this, name);
+    this.#modules[Number(name)] = child as M;
   }
 
   /** @throws InvalidArgumentError always: a list has no order of computation. */

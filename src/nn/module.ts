@@ -71,6 +71,19 @@ export abstract class Module<Input extends unknown[] = [Tensor], Output = Tensor
     return children;
   }
 
+  /**
+   * Puts another module in the place of a direct child: in every property that holds it.
+   *
+   * @param name the child's name in state dicts
+   * @throws InvalidArgumentError if there is no such child, or it is held in another way than by a property
+   */
+  replaceChild(name: string, child: AnyModule): void {
+    const old = this.namedChildren().get(name);
+    const holders = Object.entries(this).flatMap(([property, value]) => (value === old ? [property] : []));
+    if (old === undefined || holders.length === 0) throw noSuchChild(this, name);
+    for (const holder of holders) (this as unknown as Record<string, unknown>)[holder] = child;
+  }
+
   /** This module (under the name '') and all below it, by dotted path; one that occurs twice is given once. */
   namedModules(): Map<string, AnyModule> {
     const found = new Map<string, AnyModule>();
@@ -289,4 +302,12 @@ function isFloating(dtype: DType): boolean {
 
 function asMap(state: ReadonlyMap<string, Tensor> | Readonly<Record<string, Tensor>>): ReadonlyMap<string, Tensor> {
   return state instanceof Map ? (state as ReadonlyMap<string, Tensor>) : new Map(Object.entries(state));
+}
+
+/** @internal */
+export function noSuchChild(module: AnyModule, name: string): InvalidArgumentError {
+  const known = [...module.namedChildren().keys()].join(', ') || 'none';
+  return new InvalidArgumentError(
+    `${module.constructor.name} holds no child '${name}' that can be replaced; its children: ${known}`,
+  );
 }

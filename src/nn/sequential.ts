@@ -1,5 +1,5 @@
 import { InvalidArgumentError, scope, type Tensor } from '../torch';
-import { Module, type AnyModule } from './module';
+import { Module, noSuchChild, type AnyModule } from './module';
 import { moduleAt } from './module-list';
 
 /**
@@ -36,6 +36,11 @@ export class Sequential extends Module implements Iterable<Module> {
 
   override namedChildren(): Map<string, AnyModule> {
     return new Map(this.#modules);
+  }
+
+  override replaceChild(name: string, child: AnyModule): void {
+    if (!this.#modules.has(name)) throw noSuchChild(this, name);
+    this.#modules.set(name, child as Module);
   }
 
   override forward(x: Tensor): Tensor {

@@ -27,7 +27,7 @@ export interface ConvertConvBNOptions {
  * names in state dicts change accordingly (`conv1.weight` to `conv1.conv.weight`): load checkpoints first. Pairs are found as by
  * {@link foldBatchNorm}.
  *
- * @returns the model, which is a new object only if it is itself a `Sequential`
+ * @returns the model itself
  * @throws InvalidArgumentError, before anything changes, for norms that follow no convolution, unless they are to be kept
  */
 export function convertConvBN<M extends AnyModule>(model: M, options: ConvertConvBNOptions = {}): M {

@@ -186,12 +186,12 @@ export function toIdentity(): NormConversion {
  * ```
  *
  * Norms are found by {@link isNorm}, a norm inside another (the domains of domain-specific batch norm) being part of it; they are replaced
- * in properties, `Sequential` and `ModuleList`. A norm that stands in several places is converted once. Make optimisers, moving averages
+ * by {@link Module.replaceChild}. A norm that stands in several places is converted once. Make optimisers, moving averages
  * and momentum pairs afterwards: parameters are new objects.
  *
  * @param to makes the new norm; several are ready: {@link toNorm}, {@link toBatchNorm} and others
  * @param options `where`: which norms, by module and dotted path. Default: all.
- * @returns the model: another object only if it is itself a norm or a `Sequential`, which is made anew
+ * @returns the model: another object only if it is itself a norm
  * @throws InvalidArgumentError if no norm fits, one cannot be made, or one is held where it cannot be replaced, before anything changes
  */
 export function convertNorms<M extends AnyModule>(

@@ -22,7 +22,7 @@ export interface FoldBatchNormOptions {
 
 /** What {@link foldBatchNorm} gives. */
 export interface FoldedBatchNorm<M> {
-  /** The model, which is a new object only if it was itself a `Sequential` or a `ConvBN2d`. */
+  /** The model, which is a new object only if it was itself a `ConvBN2d`. */
   model: M;
   /** The paths of the layers that took a norm in. */
   folded: string[];

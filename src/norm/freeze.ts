@@ -1,10 +1,7 @@
 import { InvalidArgumentError, scope, type Tensor } from '../torch';
 import type { AnyModule, Parameter } from '../nn';
-import { FilterResponseNorm } from './filter-response-norm';
-import { GroupNorm } from './group-norm';
 import { InstanceNorm } from './instance-norm';
-import { LayerNorm } from './layer-norm';
-import { RMSNorm } from './rms-norm';
+import { isNorm } from './norm-only';
 
 /** Which norms {@link freezeNorms} concerns, and what of them. */
 export interface FreezeNormsOptions {
@@ -90,11 +87,6 @@ export function unfreezeNorms(module: AnyModule, options: Pick<FreezeNormsOption
 
 function normsOf(module: AnyModule, where: FreezeNormsOptions['where'] = () => true): [string, AnyModule][] {
   return [...module.namedModules()].filter(([path, layer]) => isNorm(layer) && where(layer, path));
-}
-
-function isNorm(layer: AnyModule): boolean {
-  const perSample = [LayerNorm, GroupNorm, RMSNorm, FilterResponseNorm].some((kind) => layer instanceof kind);
-  return perSample || 'numBatchesTracked' in layer;
 }
 
 /** Whether a norm depends on the mode; an instance norm that tracks nothing does not. */

@@ -26,7 +26,7 @@ export function normParameters(model: AnyModule): Map<string, Parameter> {
 
 /** How {@link trainNormsOnly} freezes. */
 export interface TrainNormsOnlyOptions {
-  /** Modules that stay trainable besides, such as the last layer. Default: none, as in the paper's main experiments. */
+  /** Modules that stay trainable besides, such as the last layer. Default: none. */
   also?: readonly AnyModule[];
   /**
    * `'uniform'` draws every γ from [0, 1) and sets every β to 0, as the paper does; `'keep'` (default) leaves them, mostly γ = 1, β = 0.

@@ -8,6 +8,10 @@ describe('ModuleList', () => {
     assert.equal(list.length, 3);
     assert.deepEqual([...list.stateDict().keys()], ['1.weight', '1.bias']);
     assert.equal([...list].length, 3);
+    const other = new ReLU();
+    list.replaceChild('1', other);
+    assert.equal(list.at(1), other);
+    assert.throws(() => list.replaceChild('3', other), /no child '3'/);
     assert.throws(() => list.forward(), /computes nothing itself/);
   });
 });

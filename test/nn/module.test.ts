@@ -36,6 +36,22 @@ describe('Module', () => {
     );
   });
 
+  it('replaces a child in all properties that hold it', () => {
+    class Twice extends Module {
+      convOne: Module = new Linear({ inFeatures: 1, outFeatures: 1, device });
+      again = this.convOne;
+      override forward(x: Tensor): Tensor {
+        return this.again.forward(this.convOne.forward(x));
+      }
+    }
+    const model = new Twice();
+    const other = new Linear({ inFeatures: 1, outFeatures: 1, bias: false, device });
+    model.replaceChild('conv_one', other);
+    assert.equal(model.convOne, other);
+    assert.equal(model.again, other);
+    assert.throws(() => model.replaceChild('convOne', other), /Twice holds no child 'convOne'/);
+  });
+
   it('lives beyond the scope it was made in', () => {
     const module = scope(() => new Scaled());
     assert.ok(module.parameters().every((parameter) => !parameter.isDisposed));

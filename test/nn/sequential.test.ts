@@ -17,6 +17,15 @@ describe('Sequential', () => {
     assert.deepEqual([...plain], [double, plain.at(1)]);
   });
 
+  it('lets a child be replaced', () => {
+    const list = new Sequential({ first: new ReLU(), second: new ReLU() });
+    const linear = new Linear({ inFeatures: 1, outFeatures: 1, device });
+    list.replaceChild('first', linear);
+    assert.deepEqual([...list.namedChildren().keys()], ['first', 'second']);
+    assert.equal(list.at(0), linear);
+    assert.throws(() => list.replaceChild('third', linear), /no child 'third' .* its children: first, second/);
+  });
+
   it('keeps nothing of what passes between its modules', () => {
     const part = () => new Linear({ inFeatures: 2, outFeatures: 2, device });
     const modules = new Sequential(part(), new ReLU(), part());

@@ -20,7 +20,7 @@ import { GhostBatchNorm2d } from '../../src/norm/ghost-batch-norm2d';
 import { GroupNorm } from '../../src/norm/group-norm';
 import { InstanceNorm2d } from '../../src/norm/instance-norm2d';
 import { SplitBatchNorm2d } from '../../src/norm/split-batch-norm2d';
-import { ResidualEncoder } from '../../src/models';
+import { ProjectionHead, ResidualEncoder } from '../../src/models';
 import { assertClose, numbers } from '../support/close';
 
 /** A small network whose norms have seen a batch. */
@@ -119,6 +119,29 @@ describe('convertNorms', () => {
     assert.equal(model.again, model.first);
     assert.equal(model.list.at(0), model.first);
     assert.deepEqual([model.first.weight!.requiresGrad, model.first.bias!.requiresGrad], [false, true]);
+  });
+
+  it('converts the norms of lists of modules of a class of their own', () => {
+    const head = new ProjectionHead({ inputSize: 2, norm: (features) => new BatchNorm1d({ features }) });
+    assert.equal(convertNorms(head, toIdentity()), head);
+    assert.ok(head.at(1) instanceof Identity);
+  });
+
+  it('leaves a model as it was if a norm stands where it cannot be replaced', () => {
+    class Closed extends Module {
+      readonly bn = new BatchNorm1d({ features: 2 });
+      readonly #hidden = new BatchNorm1d({ features: 2 });
+      override namedChildren(): Map<string, AnyModule> {
+        return new Map([...super.namedChildren(), ['hidden', this.#hidden]]);
+      }
+      override forward(x: ReturnType<typeof torch.zeros>) {
+        return this.#hidden.forward(this.bn.forward(x));
+      }
+    }
+    const model = new Closed();
+    const { bn } = model;
+    assert.throws(() => convertNorms(model, toIdentity()), /Closed holds no child 'hidden' that can be replaced/);
+    assert.equal(model.bn, bn);
   });
 
   it('refuses what it cannot do, before anything changes', () => {
