@@ -6,6 +6,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace kontrast {
 
 namespace {
@@ -48,6 +51,26 @@ variable_list takeGiven(Environment& environment) {
   return given;
 }
 
+// What a function made may be a view of something that nobody else has: a result in another shape. Autograd forbids changing such a
+// view in place, lest what it is a view of were reached around the function. Here it cannot be, so the view becomes a tensor of its own,
+// on the same memory and with the same count of changes; in all lists, since what is saved may be an output.
+void forgetBases(at::TensorList inputs, variable_list& outputs, const std::vector<variable_list*>& others) {
+  for (size_t i = 0; i < outputs.size(); i++) {
+    const auto view = outputs[i];
+    if (!view.defined() || !view.is_view()) continue;
+    const auto shares = [&](const at::Tensor& other) { return other.defined() && view.is_alias_of(other); };
+    if (std::any_of(inputs.begin(), inputs.end(), shares)) continue;
+    if (std::count_if(outputs.begin(), outputs.end(), shares) > 1) continue;
+    auto& impl = *view.unsafeGetTensorImpl();
+    outputs[i] = at::Tensor(impl.shallow_copy_and_detach(impl.version_counter(), /*allow_tensor_metadata_change=*/true));
+    for (auto* const list : others) {
+      for (auto& other : *list) {
+        if (other.is_same(view)) other = outputs[i];
+      }
+    }
+  }
+}
+
 // forward() -> { outputs, saved, dirty, constant }: lists of handles
 // backward(gradients, saved), which gives the inputs' gradients, 0 for none
 struct ScriptFunction : torch::autograd::Function<ScriptFunction> {
@@ -56,11 +79,16 @@ struct ScriptFunction : torch::autograd::Function<ScriptFunction> {
     auto& environment = user->environment;
     Napi::Env env(user->forward->thread().env());
     const auto made = Napi::Value(env, user->forward->call(env, {})).As<Napi::Object>();
-    context->save_for_backward(tensorsOf(environment, made.Get("saved")));
-    context->mark_dirty(tensorsOf(environment, made.Get("dirty")));
-    context->mark_non_differentiable(tensorsOf(environment, made.Get("constant")));
+    const auto list = [&](const char* name) { return tensorsOf(environment, made.Get(name)); };
+    auto outputs = list("outputs");
+    auto saved = list("saved");
+    auto constant = list("constant");
+    forgetBases(inputs, outputs, {&saved, &constant});
+    context->save_for_backward(std::move(saved));
+    context->mark_dirty(list("dirty"));
+    context->mark_non_differentiable(constant);
     context->saved_data["function"] = c10::IValue::make_capsule(user);
-    return tensorsOf(environment, made.Get("outputs"));
+    return outputs;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {

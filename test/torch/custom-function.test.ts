@@ -133,6 +133,49 @@ describe('defineFunction', () => {
     assert.deepEqual(x.grad!.toArraySync(), [-1, -1]);
   });
 
+  it('may give a result in another shape, which can be changed in place', () => {
+    /** exp by rows, in a shape of its own, with its output saved. */
+    const folded = defineFunction({
+      name: 'folded',
+      forward(context, x: Tensor) {
+        const y = x.exp().view([2, 2]).t();
+        context.save(y);
+        return y;
+      },
+      backward: (context, gradient) => gradient.mul(context.saved[0]!).t().reshape([4]),
+    });
+    const [x, weights] = [
+      leaf([1, -2, 3, 0]),
+      torch.tensor(
+        [
+          [1, 2],
+          [3, 4],
+        ],
+        { dtype: 'float64', device },
+      ),
+    ];
+    gradcheck((input) => folded(input).mul(weights), [x]);
+    gradgradcheck((input) => folded(input).mul(weights), [x]);
+    const plain = folded(x.detach());
+    assert.deepEqual(folded(x).clone().relu_().toArraySync(), plain.relu().toArraySync());
+    const free = defineFunction({
+      name: 'free',
+      forward: (_, input: Tensor) => input.mul(2).view([2, 2]),
+      backward: (_, gradient) => gradient.mul(2).view([4]),
+    });
+    free(x).relu_().mul(weights).sum().backward();
+    assert.deepEqual(x.grad!.toArraySync(), [2, 0, 6, 0]);
+    // What was saved knows that its memory was changed; and a view of an input, or one of two of the same memory, is still one.
+    const changed = folded(x).add_(1);
+    assert.throws(() => changed.sum().backward(), /modified by an inplace operation/);
+    const halves = defineFunction({
+      name: 'halves',
+      forward: (_, input: Tensor): [Tensor, Tensor] => input.mul(1).split(2) as [Tensor, Tensor],
+      backward: (_, first, second) => torch.cat([first, second]),
+    });
+    assert.throws(() => halves(x)[0].relu_(), /is a view and is being modified inplace/);
+  });
+
   it('marks outputs through which nothing flows', () => {
     const withIndex = defineFunction({
       name: 'withIndex',
