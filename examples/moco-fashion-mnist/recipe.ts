@@ -1,6 +1,7 @@
 /** Momentum contrast on Fashion-MNIST: `kontrast train examples/moco-fashion-mnist/recipe.ts`. See README.md beside this file. */
 import * as data from 'kontrast/data';
-import { MoCo, ProjectionHead, ResidualEncoder, type NormFactory } from 'kontrast/models';
+import { MoCo, ProjectionHead, ResidualEncoder } from 'kontrast/models';
+import type { NormFactory } from 'kontrast/norm';
 import { AdamW, risingMomentum, WarmupCosine } from 'kontrast/optim';
 import { Generator } from 'kontrast/torch';
 import { choice, choosePrecision, defineRecipe, option } from 'kontrast/train';

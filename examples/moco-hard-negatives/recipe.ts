@@ -1,7 +1,8 @@
 /** Momentum contrast with mixed negatives: `kontrast train examples/moco-hard-negatives/recipe.ts`. See README.md beside this file. */
 import * as data from 'kontrast/data';
-import { MoCo, ProjectionHead, ResidualEncoder, type NormFactory } from 'kontrast/models';
+import { MoCo, ProjectionHead, ResidualEncoder } from 'kontrast/models';
 import { FeatureTransformation, MixedNegatives, MoCHi } from 'kontrast/negatives';
+import type { NormFactory } from 'kontrast/norm';
 import { AdamW, risingMomentum, WarmupCosine } from 'kontrast/optim';
 import { Generator } from 'kontrast/torch';
 import { choice, choosePrecision, defineRecipe, option } from 'kontrast/train';

@@ -1,6 +1,6 @@
 import { scope, type Generator, type Tensor } from '../torch';
+import { normFactory2d, WeightStandardizedConv2d, type Norm2d } from '../norm';
 import { Conv2d, Module, Sequential } from '../nn';
-import type { NormFactory } from './encoder';
 
 /** What a {@link BasicBlock} is made from. */
 export interface BasicBlockOptions {
@@ -8,8 +8,10 @@ export interface BasicBlockOptions {
   outChannels: number;
   /** Of the first convolution and of the shortcut. Default 1. */
   stride?: number;
-  /** Makes the normalisation layers. */
-  norm: NormFactory;
+  /** The normalisation, by name or by a function that makes it. Default `'batch'`. */
+  norm?: Norm2d;
+  /** Whether the convolutions' filters are standardised: {@link WeightStandardizedConv2d}. Default false. */
+  weightStandardized?: boolean;
   /** Where the starting values come from. Default: the CPU's default generator. */
   generator?: Generator;
 }
@@ -27,9 +29,11 @@ export class BasicBlock extends Module {
 
   constructor(options: BasicBlockOptions) {
     super();
-    const { inChannels, outChannels, stride = 1, norm, generator } = options;
+    const { inChannels, outChannels, stride = 1, weightStandardized = false, generator } = options;
+    const norm = normFactory2d(options.norm ?? 'batch');
+    const Convolution = weightStandardized ? WeightStandardizedConv2d : Conv2d;
     const conv = (from: number, kernelSize: number, by: number) =>
-      new Conv2d({
+      new Convolution({
         inChannels: from,
         outChannels,
         kernelSize,

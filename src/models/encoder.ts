@@ -5,6 +5,3 @@ export interface Encoder extends Module {
   /** The size of the vector. */
   readonly outputSize: number;
 }
-
-/** Makes a normalisation layer for a number of features. */
-export type NormFactory = (features: number) => Module;

@@ -1,6 +1,6 @@
 /** Encoders, projection heads, momentum pairs, and methods built from them. */
 export { BasicBlock, type BasicBlockOptions } from './basic-block';
-export type { Encoder, NormFactory } from './encoder';
+export type { Encoder } from './encoder';
 export { EncoderWithHead, MoCo, type BatchNormAnswer, type MoCoOptions, type Norms } from './moco';
 export type { MoCoLoss, MoCoObjective, MoCoStep } from './moco-objective';
 export { MomentumPair, type MomentumPairOptions } from './momentum-pair';

@@ -13,9 +13,9 @@ import { InfoNCE } from '../contrast';
 import { Queue } from '../memory';
 import { Module, functional, type Parameter } from '../nn';
 import { positiveInteger } from '../nn/checks';
-import { BatchNorm1d, BatchNorm2d, SplitBatchNorm1d, SplitBatchNorm2d, shuffledBatch } from '../norm';
+import { normFactory1d, normFactory2d, shuffledBatch, type NormFactory } from '../norm';
 import type { MomentumSchedule } from '../optim';
-import type { Encoder, NormFactory } from './encoder';
+import type { Encoder } from './encoder';
 import { contrastBy, infoNceOverQueue, type MoCoObjective, type MoCoStep } from './moco-objective';
 import { MomentumPair } from './momentum-pair';
 
@@ -299,13 +299,8 @@ function embed(module: Module, x: Tensor): Tensor {
 
 function normsFor(answer: BatchNormAnswer, splits: number): Norms {
   if (answer === 'eman' || answer === 'none') {
-    return {
-      norm2d: (features) => new BatchNorm2d({ features }),
-      norm1d: (features) => new BatchNorm1d({ features }),
-    };
+    return { norm2d: normFactory2d('batch'), norm1d: normFactory1d('batch') };
   }
-  return {
-    norm2d: (features) => new SplitBatchNorm2d({ features, splits }),
-    norm1d: (features) => new SplitBatchNorm1d({ features, splits }),
-  };
+  const split = { name: 'split', splits } as const;
+  return { norm2d: normFactory2d(split), norm1d: normFactory1d(split) };
 }

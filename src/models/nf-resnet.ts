@@ -1,14 +1,13 @@
-import { InvalidArgumentError, scope, type Generator, type Tensor } from '../torch';
+import { scope, type Generator, type Tensor } from '../torch';
 import { Module, Sequential } from '../nn';
-import { integerFrom } from '../nn/checks';
 import { activationGain, activationOf, type NFActivation } from '../norm/activation-gain';
 import { ScaledWeightStandardizedConv2d } from '../norm/scaled-weight-standardized-conv2d';
 import type { Encoder } from './encoder';
 import { NFBlock } from './nf-block';
-import type { ResidualEncoderOptions } from './residual-encoder';
+import { planStages, pooledFields, type ResidualStagesOptions } from './residual-stages';
 
-/** What an {@link NFResidualEncoder} is made from: the options of `ResidualEncoder` but `norm`, and those of the blocks. */
-export interface NFResidualEncoderOptions extends Omit<ResidualEncoderOptions, 'norm'> {
+/** What an {@link NFResidualEncoder} is made from: the shapes, as for `ResidualEncoder`, and the options of the blocks. */
+export interface NFResidualEncoderOptions extends ResidualStagesOptions {
   /** α: how much of each residual branch is added. Default 0.2. */
   alpha?: number;
   /** Default `'relu'`. */
@@ -41,62 +40,31 @@ export class NFResidualEncoder extends Module implements Encoder {
   /** @throws InvalidArgumentError if the lists differ in length, or a number makes no sense */
   constructor(options: NFResidualEncoderOptions = {}) {
     super();
-    const { inChannels = 3, widths = [32, 64, 128], stemStride = 1, stemKernelSize = 3, generator } = options;
-    const { strides = widths.map((_, stage) => (stage === 0 ? 1 : 2)), blocksPerStage = 1 } = options;
-    const { alpha, activation = 'relu', skipInit } = options;
-    this.poolSize = integerFrom(1, options.poolSize ?? 1, 'NFResidualEncoder: poolSize');
+    const { alpha, activation = 'relu', skipInit, generator } = options;
+    const { stem, stages, poolSize, outputSize } = planStages('NFResidualEncoder', options);
     this.activation = activation;
-    const blocks = typeof blocksPerStage === 'number' ? widths.map(() => blocksPerStage) : blocksPerStage;
-    if (widths.length === 0 || strides.length !== widths.length || blocks.length !== widths.length) {
-      throw new InvalidArgumentError(
-        `NFResidualEncoder: need as many strides (${strides.length}) and blocksPerStage (${blocks.length}) as widths ` +
-          `(${widths.length}), at least one`,
-      );
-    }
-    if (stemKernelSize % 2 !== 1) {
-      throw new InvalidArgumentError(`NFResidualEncoder: stemKernelSize must be odd, found ${stemKernelSize}`);
-    }
-    let channels = widths[0]!;
-    this.conv1 = new ScaledWeightStandardizedConv2d({
-      inChannels,
-      outChannels: channels,
-      kernelSize: stemKernelSize,
-      stride: stemStride,
-      padding: (stemKernelSize - 1) / 2,
-      generator,
-    });
+    this.conv1 = new ScaledWeightStandardizedConv2d({ ...stem, generator });
     let beta = 1;
-    const stages = widths.map((width, stage) => {
-      const count = integerFrom(1, blocks[stage]!, 'NFResidualEncoder: blocksPerStage');
-      return new Sequential(
-        ...Array.from({ length: count }, (_, index) => {
-          const stride = index === 0 ? strides[stage]! : 1;
-          const shape = { inChannels: channels, outChannels: width, stride };
-          const block = new NFBlock({ ...shape, beta, alpha, activation, skipInit, generator });
-          channels = width;
-          beta = block.expectedDeviation;
-          return block;
-        }),
-      );
-    });
-    this.stages = new Sequential(...stages);
-    this.outputSize = channels * this.poolSize ** 2;
+    const made = stages.map(
+      (blocks) =>
+        new Sequential(
+          ...blocks.map((shape) => {
+            const block = new NFBlock({ ...shape, beta, alpha, activation, skipInit, generator });
+            beta = block.expectedDeviation;
+            return block;
+          }),
+        ),
+    );
+    this.stages = new Sequential(...made);
+    this.poolSize = poolSize;
+    this.outputSize = outputSize;
   }
 
   /** @throws InvalidArgumentError if the last image is smaller than `poolSize` */
   override forward(x: Tensor): Tensor {
     return scope(() => {
       const image = activationOf(this.activation).apply(this.stages.forward(this.conv1.forward(x)));
-      const gain = activationGain(this.activation);
-      if (this.poolSize === 1) return image.mean([2, 3]).mul(gain);
-      const sides = image.shape.slice(2);
-      if (this.poolSize > Math.min(...sides)) {
-        throw new InvalidArgumentError(
-          `NFResidualEncoder: poolSize ${this.poolSize} is more than the last image has, ${sides.join(' × ')} for images of ` +
-            `${x.shape.slice(2).join(' × ')}; use at most ${Math.min(...sides)}, fewer stages or smaller strides`,
-        );
-      }
-      return image.adaptiveAvgPool2d(this.poolSize).flatten(1).mul(gain);
+      return pooledFields('NFResidualEncoder', image, this.poolSize, x).mul(activationGain(this.activation));
     });
   }
 }

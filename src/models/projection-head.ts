@@ -1,7 +1,8 @@
 import type { Generator } from '../torch';
+import { normFactory1d, type Norm1d } from '../norm';
 import { Linear, ReLU, Sequential, type Module } from '../nn';
 import { positiveInteger } from '../nn/checks';
-import type { Encoder, NormFactory } from './encoder';
+import type { Encoder } from './encoder';
 
 /** What a {@link ProjectionHead} is made from. */
 export interface ProjectionHeadOptions {
@@ -13,10 +14,13 @@ export interface ProjectionHeadOptions {
   outputSize?: number;
   /** How many linear layers there are. Default 2. */
   layers?: number;
-  /** Makes a normalisation after every linear layer but the last, which then have no bias. Default: none. */
-  norm?: NormFactory;
-  /** Makes a normalisation after the last linear layer, which then has no bias. Default: none. */
-  outputNorm?: NormFactory;
+  /**
+   * The normalisation after every linear layer but the last, which then have no bias: by name (`'batch'`) or by a function that makes
+   * it. Default: none.
+   */
+  norm?: Norm1d;
+  /** The normalisation after the last linear layer, which then has no bias. Default: none. */
+  outputNorm?: Norm1d;
   /** Where the starting values come from. Default: the CPU's default generator. */
   generator?: Generator;
 }
@@ -38,7 +42,7 @@ export class ProjectionHead extends Sequential implements Encoder {
       const outFeatures = isLast ? outputSize : hiddenSize;
       const normalise = isLast ? outputNorm : norm;
       parts.push(new Linear({ inFeatures, outFeatures, bias: normalise === undefined, generator }));
-      if (normalise !== undefined) parts.push(normalise(outFeatures));
+      if (normalise !== undefined) parts.push(normFactory1d(normalise)(outFeatures));
       if (!isLast) parts.push(new ReLU());
     }
     super(...parts);

@@ -1,8 +1,8 @@
 import { scope, type Generator, type Tensor } from '../torch';
-import { BatchNorm2d } from '../norm';
+import { normFactory2d, WeightStandardizedConv2d, type Norm2d } from '../norm';
 import { Conv2d, MaxPool2d, Module, Sequential } from '../nn';
 import { BasicBlock } from './basic-block';
-import type { Encoder, NormFactory } from './encoder';
+import type { Encoder } from './encoder';
 import { startConvolutions } from './residual-encoder';
 
 /** What a {@link ResNet18} is made from. */
@@ -14,8 +14,10 @@ export interface ResNet18Options {
    * it, instead of 7×7 with stride 2 and a maximum over 3×3. Default false.
    */
   smallImage?: boolean;
-  /** Makes the normalisation layers. Default: {@link BatchNorm2d}. */
-  norm?: NormFactory;
+  /** The normalisation, by name (`'group'`, `{ name: 'split', splits: 4 }`) or by a function that makes it. Default `'batch'`. */
+  norm?: Norm2d;
+  /** Whether the convolutions' filters are standardised: {@link WeightStandardizedConv2d}. Default false. */
+  weightStandardized?: boolean;
   /** Where the starting values come from. Default: the CPU's default generator. */
   generator?: Generator;
 }
@@ -36,16 +38,18 @@ export class ResNet18 extends Module implements Encoder {
 
   constructor(options: ResNet18Options = {}) {
     super();
-    const { inChannels = 3, smallImage = false, generator } = options;
-    const { norm = (features: number) => new BatchNorm2d({ features }) } = options;
+    const { inChannels = 3, smallImage = false, weightStandardized = false, generator } = options;
+    const norm = normFactory2d(options.norm ?? 'batch');
+    const Convolution = weightStandardized ? WeightStandardizedConv2d : Conv2d;
     const stem = smallImage ? { kernelSize: 3, stride: 1, padding: 1 } : { kernelSize: 7, stride: 2, padding: 3 };
-    this.conv1 = new Conv2d({ inChannels, outChannels: 64, ...stem, bias: false, generator });
+    this.conv1 = new Convolution({ inChannels, outChannels: 64, ...stem, bias: false, generator });
     this.bn1 = norm(64);
     this.maxpool = smallImage ? null : new MaxPool2d({ kernelSize: 3, stride: 2, padding: 1 });
+    const shared = { norm, weightStandardized, generator };
     const layer = (from: number, to: number, stride: number) =>
       new Sequential(
-        new BasicBlock({ inChannels: from, outChannels: to, stride, norm, generator }),
-        new BasicBlock({ inChannels: to, outChannels: to, norm, generator }),
+        new BasicBlock({ inChannels: from, outChannels: to, stride, ...shared }),
+        new BasicBlock({ inChannels: to, outChannels: to, ...shared }),
       );
     this.layer1 = layer(64, 64, 1);
     this.layer2 = layer(64, 128, 2);

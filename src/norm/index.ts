@@ -51,6 +51,17 @@ export { IterativeWhitening, type IterativeWhiteningOptions } from './iterative-
 export { LayerNorm, type LayerNormOptions } from './layer-norm';
 export { detectLeak, type EncodePair, type LeakOptions, type LeakReport, type MomentumTrainer } from './leak-detector';
 export {
+  normFactory1d,
+  normFactory2d,
+  normNames1d,
+  normNames2d,
+  type Norm1d,
+  type Norm2d,
+  type NormFactory,
+  type Norms1d,
+  type Norms2d,
+} from './named-norms';
+export {
   decayGroups,
   isNorm,
   normParameters,
