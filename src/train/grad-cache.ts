@@ -13,7 +13,8 @@ import {
 import { withoutAutocast } from '../torch/autograd';
 import { positiveInteger } from '../nn/checks';
 import type { AnyModule, Module, Parameter } from '../nn';
-import { batchNormsOf, WholeBatchNorm } from './whole-batch-norm';
+import { batchDependentNorms, remembersPasses } from '../norm/uses-batch';
+import { WholeBatchNorm } from './whole-batch-norm';
 
 /**
  * How much of a batch an encoder holds at a time: so many samples, or neighbours whose costs add up to at most `most`, such as the tokens of
@@ -163,7 +164,7 @@ class TowerRun {
     this.#chunks = chunksOf(tower.chunk ?? options.chunk, this.#inputs[0]!.sizeOf(0), this.#name);
     this.#state = state;
     this.learns = this.#encoder.parameters().some((parameter) => parameter.requiresGrad);
-    const isCut = this.#chunks.length > 1 && batchNormsOf(this.#encoder).length > 0;
+    const isCut = this.#chunks.length > 1 && batchDependentNorms(this.#encoder).length > 0;
     this.#norms =
       isCut && options.batchNorm === 'exact'
         ? new WholeBatchNorm({
@@ -414,7 +415,15 @@ function check(towers: readonly GradCacheTower[], options: GradCacheOptions): vo
         `gradCache: the most that a chunk costs must be above 0, found ${String(rule.most)}`,
       );
     }
-    const norm = batchNormsOf(tower.encoder as AnyModule)[0];
+    const norms = batchDependentNorms(tower.encoder as AnyModule);
+    const remembering = norms.find(remembersPasses);
+    if (remembering !== undefined) {
+      throw new InvalidArgumentError(
+        `gradCache: the encoder of ${name} has a ${remembering.constructor.name}, which remembers earlier batches, and every chunk is ` +
+          'encoded twice; use another norm, or put it in evaluation mode',
+      );
+    }
+    const [norm] = norms;
     if (norm !== undefined && (options.batchNorm ?? 'refuse') === 'refuse') {
       throw new InvalidArgumentError(
         `gradCache: the encoder of ${name} has a ${norm.constructor.name} that normalises by the batch, of which a chunk is only a part. ` +

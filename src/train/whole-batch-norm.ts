@@ -3,14 +3,8 @@ import { enableGrad, grad, InvalidArgumentError, noGrad, scope, torch, type Tens
 import { withoutAutocast } from '../torch/autograd';
 import { inScope, openScope } from '../torch/scope';
 import type { AnyModule } from '../nn';
-import { BatchNorm, SplitBatchNorm } from '../norm';
-
-/** The batch norms of a module that, as things stand, normalise by the batch's own statistics. */
-export function batchNormsOf(module: AnyModule): BatchNorm[] {
-  return module
-    .modules()
-    .filter((norm): norm is BatchNorm => norm instanceof BatchNorm && (norm.training || norm.runningMean === null));
-}
+import type { BatchNorm } from '../norm';
+import { batchDependentNorms, isPlainBatchNorm } from '../norm/uses-batch';
 
 /** What runs an encoder on the chunks of a batch. */
 export interface ChunkRunner {
@@ -59,13 +53,13 @@ export class WholeBatchNorm {
   readonly #runner: ChunkRunner;
   readonly #sites: Site[] = [];
 
-  /** @throws InvalidArgumentError for batch norms over groups */
+  /** @throws InvalidArgumentError for norms that take more of the batch than its mean and variance, or groups of it */
   constructor(runner: ChunkRunner) {
-    const split = batchNormsOf(runner.encoder).find((norm) => norm instanceof SplitBatchNorm && norm.splits > 1);
-    if (split !== undefined) {
+    const other = batchDependentNorms(runner.encoder).find((norm) => !isPlainBatchNorm(norm));
+    if (other !== undefined) {
       throw new InvalidArgumentError(
-        `gradCache: ${split.constructor.name} normalises by groups, which the chunks cut through; with batchNorm 'exact' use ` +
-          "plain batch norms, or batchNorm 'chunk', whose groups are the chunks",
+        `gradCache: ${other.constructor.name} takes something else of the batch than its mean and variance, which chunks cannot be ` +
+          "put together for; with batchNorm 'exact' use plain batch norms, or batchNorm 'chunk', which normalises chunk by chunk",
       );
     }
     this.#runner = runner;
@@ -183,7 +177,7 @@ export class WholeBatchNorm {
   }
 
   #encode(chunk: number, visit: (norm: BatchNorm, x: Tensor, call: number) => Tensor): Tensor {
-    const norms = batchNormsOf(this.#runner.encoder);
+    const norms = batchDependentNorms(this.#runner.encoder) as BatchNorm[];
     let calls = 0;
     try {
       // A property of the object hides the class's method until it is deleted.

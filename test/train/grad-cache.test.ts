@@ -1,7 +1,20 @@
 import assert from 'node:assert/strict';
 import { contrast } from '../../src/contrast';
 import { Conv2d, Dropout, Flatten, functional, GELU, Linear, Module, Parameter, Sequential } from '../../src/nn';
-import { BatchNorm1d, BatchNorm2d, SplitBatchNorm1d } from '../../src/norm';
+import {
+  BatchChannelNorm1d,
+  BatchNorm1d,
+  BatchNorm2d,
+  BatchRenorm1d,
+  CholeskyWhitening,
+  ConvBN2d,
+  CrossIterationBatchNorm,
+  GhostBatchNorm1d,
+  IterativeWhitening,
+  PowerNorm,
+  SplitBatchNorm1d,
+  UncenteredBatchNorm1d,
+} from '../../src/norm';
 import {
   autocast,
   defaultGenerator,
@@ -420,6 +433,16 @@ describe('gradCache', () => {
       });
     });
 
+    it('takes a block of convolution and norm for what it does in its mode', () => {
+      scope(() => {
+        const encoder = new ConvBN2d({ inChannels: 1, outChannels: 2, kernelSize: 3, mode: 'tune' });
+        const towers = [{ encoder, input: random([4, 1, 5, 5], 'float32') }];
+        gradCache(towers, (y) => y.square().sum(), { chunk: 2 });
+        encoder.setMode('train');
+        assert.throws(() => gradCache(towers, (y) => y.square().sum(), { chunk: 2 }), /BatchNorm2d that normalises by/);
+      });
+    });
+
     it('leaves frozen statistics alone', () => {
       scope(() => {
         const encoder = build();
@@ -438,14 +461,37 @@ describe('gradCache', () => {
       });
     });
 
-    it('refuses groups, single values, and chunks that go different ways', () => {
+    it('refuses other statistics than the mean and variance, single values, and chunks that go different ways', () => {
       scope(() => {
         const run =
           (encoder: Module, input: Tensor): (() => unknown) =>
           () =>
             gradCache([{ encoder, input }], (x) => functional.normalize(x).sum(), { chunk: 1, batchNorm: 'exact' });
-        const split = new SplitBatchNorm1d({ features: 3, splits: 2 });
-        assert.throws(run(split, random([4, 3], 'float32')), /SplitBatchNorm1d normalises by groups/);
+        const norms = [
+          new SplitBatchNorm1d({ features: 3, splits: 2 }),
+          new GhostBatchNorm1d({ features: 3, ghostSize: 2 }),
+          new BatchRenorm1d({ features: 3 }),
+          new UncenteredBatchNorm1d({ features: 3 }),
+          new CholeskyWhitening({ features: 3 }),
+          new IterativeWhitening({ features: 3 }),
+          new BatchChannelNorm1d({ features: 3, groups: 1 }),
+          new PowerNorm({ features: 3 }),
+        ];
+        for (const norm of norms) {
+          const x = random([8, 3], 'float32');
+          const refusal = new RegExp(`${norm.constructor.name} takes something else of the batch`);
+          assert.throws(run(norm, x), refusal);
+          assert.throws(
+            () => gradCache([{ encoder: norm, input: x }], (y) => y.sum(), { chunk: 4 }),
+            /normalises by the batch/,
+          );
+          gradCache([{ encoder: norm.eval(), input: x }], (y) => y.sum(), { chunk: 4 });
+        }
+        const remembering = new CrossIterationBatchNorm({ features: 3 });
+        assert.throws(
+          run(remembering, random([4, 3], 'float32')),
+          /CrossIterationBatchNorm, which remembers earlier batches/,
+        );
         assert.throws(run(new BatchNorm1d({ features: 2 }), random([4, 3], 'float32')), /expected 2 channels/);
         class Turns extends Module {
           readonly norm = new BatchNorm1d({ features: 3 });
