@@ -36,7 +36,7 @@ export interface BatchNormOptions {
  * `momentum`; in evaluation they are the running ones. Options, their defaults and the state's names are PyTorch's. (TensorFlow's
  * momentum is 1 − ours.)
  *
- * The norm to start from where batches are large and no sample may tell another's by the statistics.
+ * The norm to start from where batches are large and their statistics give nothing away; `detectLeak` tells for momentum contrast.
  *
  * Ioffe and Szegedy 2015, Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift.
  */

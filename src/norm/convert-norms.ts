@@ -95,7 +95,7 @@ function dimensionsOf(norm: AnyModule): '1d' | '2d' | '3d' | undefined {
  * go to the new one.
  *
  * ```ts
- * convertNorms(encoder, toNorm(FilterResponseNorm));
+ * convertNorms(encoder, toNorm(FilterResponseNorm, { threshold: false }));
  * convertNorms(encoder, toNorm({ '2d': BatchNorm2d }, { momentum: 0.01 }));
  * ```
  *

@@ -2,8 +2,10 @@ import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torc
 import { inScope, openScope } from '../torch/scope';
 import type { AnyModule, Module } from '../nn';
 import { BatchNorm } from './batch-norm';
+import { BatchRenorm } from './batch-renorm';
 import { isFrozen } from './freeze';
 import { inMode, withForward } from './observe-forward';
+import { UncenteredBatchNorm1d } from './uncentered-batch-norm1d';
 import { Whitening } from './whitening';
 
 /** How {@link estimateStatistics} goes about it. */
@@ -27,14 +29,14 @@ interface Totals {
   mean: Tensor;
   /** Sums of squared (whitening: products of) differences from the mean: [C] or [groups, d, d]. */
   squares: Tensor;
-  /** Σ count · unbiased variance of the batch. */
+  /** Σ count · variance of the batch, unbiased for most. */
   within: Tensor;
 }
 
 /**
  * Works out running statistics on data anew, exactly: after one pass over the batches the running mean of each batch norm (and of each
  * whitening layer) is the mean of every value that it was given, and its running variance the unbiased variance of them all, or what
- * `variance` says. Batches may differ in size: each value counts the same. Running averages, in contrast, forget all but some ten batches.
+ * `variance` says. (Batch renormalisation keeps biased variances, uncentered batch norm the mean square.) Batches may differ in size: each value counts the same. Running averages, in contrast, forget all but some ten batches.
  *
  * The batches go through the model as in training, normalised by their own statistics, but everything else is in evaluation mode (no
  * dropout), as it will be when the statistics are used. The momentum plays no part and stays as it is, and so do modes, parameters and other
@@ -118,7 +120,12 @@ function measured(norm: AnyModule, x: Tensor): Totals {
     return { count, batches: 1, mean, squares, within: squares };
   }
   const squares = centred.square().sum([1]);
-  return { count, batches: 1, mean, squares, within: squares.mul(count / Math.max(count - 1, 1)) };
+  return { count, batches: 1, mean, squares, within: squares.mul(count / lessCorrection(norm, count)) };
+}
+
+/** What sums of squares over so many values are divided by: batch renormalisation keeps biased variances. */
+function lessCorrection(norm: AnyModule, count: number): number {
+  return norm instanceof BatchRenorm ? count : Math.max(count - 1, 1);
 }
 
 function merged(before: Totals | undefined, batch: Totals): Totals {
@@ -138,11 +145,16 @@ function merged(before: Totals | undefined, batch: Totals): Totals {
 
 function adopt(norm: BatchNorm | Whitening, totals: Totals, variance: 'pooled' | 'within'): void {
   const { count, batches, mean, squares, within } = totals;
-  norm.runningMean!.copy_(mean);
   norm.numBatchesTracked?.fill_(batches);
+  if (norm instanceof UncenteredBatchNorm1d) {
+    // Its mean stays 0, and its variance is the mean square.
+    norm.runningVar!.copy_(squares.div(count).add(mean.square()));
+    return;
+  }
+  norm.runningMean!.copy_(mean);
   if (norm instanceof Whitening) {
     norm.adoptCovariance(variance === 'pooled' ? squares : within, count);
   } else {
-    norm.runningVar?.copy_(variance === 'pooled' ? squares.div(Math.max(count - 1, 1)) : within.div(count));
+    norm.runningVar?.copy_(variance === 'pooled' ? squares.div(lessCorrection(norm, count)) : within.div(count));
   }
 }

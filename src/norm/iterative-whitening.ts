@@ -19,8 +19,8 @@ export interface IterativeWhiteningOptions extends WhiteningOptions {
  * a batch with fewer values than channels is no error. More than some ten steps are of no use: rounding errors grow from step to step
  * where variances differ much.
  *
- * State as the authors keep it: `runningMean` [C], `runningWhitening` [groups, C / groups, C / groups], which follows W itself, and
- * `numBatchesTracked`. Defaults are the paper's: T = 5, eps 1e-5, momentum 0.1, and one group (the authors' code also has groups of
+ * State, like the authors' of W itself and not of Σ, under names of ours: `runningMean` [C], `runningWhitening`
+ * [groups, C / groups, C / groups] and `numBatchesTracked`. Defaults are the paper's: T = 5, eps 1e-5, momentum 0.1, and one group (the authors' code also has groups of
  * 64 channels and the like for wide layers, which cost less).
  *
  * In place of batch norm in convolutional networks, where decorrelated channels help, at several times its cost.

@@ -3,13 +3,13 @@ import { InvalidArgumentError, type Generator } from '../torch';
 import { init, Module, type AnyModule, type Parameter } from '../nn';
 
 /**
- * Whether a module is a normalisation layer: it, or a class that it extends, has a name that ends in Norm, Renorm or Whitening, with
- * 1d, 2d or 3d behind it or not. All of kontrast's layers do; name your own likewise.
+ * Whether a module is a normalisation layer: it, or a class that it extends, has a name that ends in Norm, Renorm, Whitening or Tns,
+ * with 1d, 2d or 3d behind it or not. All of kontrast's layers do; name your own likewise.
  */
 export function isNorm(module: AnyModule): boolean {
   let made: object | null = Object.getPrototypeOf(module) as object | null;
   while (made !== null && made !== Module.prototype) {
-    if (/(?:[Nn]orm|Whitening)(?:[123]d)?$/.test(made.constructor.name)) return true;
+    if (/(?:[Nn]orm|Whitening|Tns)(?:[123]d)?$/.test(made.constructor.name)) return true;
     made = Object.getPrototypeOf(made) as object | null;
   }
   return false;

@@ -2,6 +2,7 @@
 import {
   defineFunction,
   InvalidArgumentError,
+  isGradEnabled,
   LinAlgError,
   noGrad,
   scope,
@@ -179,6 +180,11 @@ function whiteningBy(whitener: Whitener): (
       return layout.close(apply(scaled, centred, offset, layout));
     },
     backward(context, gradient) {
+      if (isGradEnabled()) {
+        throw new InvalidArgumentError(
+          'whitening by the batch has no gradients of gradients; leave createGraph out, or use eval()',
+        );
+      }
       const { layout, affine } = context.state;
       const [centred, matrices] = context.saved as [Tensor, Tensor];
       const weight = affine ? context.saved[2]! : null;
@@ -216,7 +222,7 @@ function whiteningBy(whitener: Whitener): (
  * [N, C, …] of any number of further dimensions; every sample and place counts as one value. Batch norm does the same with a diagonal W.
  *
  * In training μ and W are the batch's own, and gradients flow through both. The running mean and the running matrix (the subclass says
- * which) move towards the batch's by `momentum`, and are what evaluation uses. float32 and float64 are computed as they are, other types
+ * which) move towards the batch's by `momentum`, and are what evaluation uses. In training there are no gradients of gradients. float32 and float64 are computed as they are, other types
  * in float32; so is everything under autocast.
  */
 export abstract class Whitening extends Module {

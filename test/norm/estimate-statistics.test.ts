@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { torch, type Tensor } from '../../src/torch';
 import { Dropout, Linear, Sequential } from '../../src/nn';
-import { BatchNorm1d, BatchNorm2d, SplitBatchNorm1d } from '../../src/norm';
+import { BatchNorm1d, BatchNorm2d, BatchRenorm1d, SplitBatchNorm1d, UncenteredBatchNorm1d } from '../../src/norm';
 import { estimateStatistics } from '../../src/norm/estimate-statistics';
 import { freezeNorms } from '../../src/norm/freeze';
 import { IterativeWhitening } from '../../src/norm/iterative-whitening';
@@ -102,6 +102,22 @@ describe('estimateStatistics', () => {
     assert.deepEqual(model.modules().map((module) => module.training), modes); // prettier-ignore
     assert.equal(first.momentum, 0.1);
     assert.ok(!Object.hasOwn(first, 'forward'));
+  });
+
+  it('estimates what each layer keeps: biased variances, or the mean square', () => {
+    const data = [9, 6].map((size, index) => torch.randn([size, 3], { dtype }).add(3 + index));
+    const all = torch.cat(data);
+    const [renorm, uncentered] = [
+      new BatchRenorm1d({ features: 3, dtype }),
+      new UncenteredBatchNorm1d({ features: 3, dtype }),
+    ];
+    for (const norm of [renorm, uncentered]) estimateStatistics(norm, data);
+    assertClose(renorm.runningVar!, all.var([0], { correction: 0 }), { atol: 1e-10 });
+    assert.deepEqual(numbers(uncentered.runningMean!), [0, 0, 0]);
+    assertClose(uncentered.runningVar!, all.square().mean([0]), { atol: 1e-10 });
+    estimateStatistics(renorm, data, { variance: 'within' });
+    const [first, second] = data.map((part) => part.var([0], { correction: 0 })) as [Tensor, Tensor];
+    assertClose(renorm.runningVar!, first.mul(9).add(second.mul(6)).div(15), { atol: 1e-10 });
   });
 
   it('estimates for whitening layers too', () => {

@@ -3,6 +3,7 @@ import { Generator, scope, torch } from '../../src/torch';
 import { Identity, Linear, Sequential } from '../../src/nn';
 import { BatchNorm1d } from '../../src/norm';
 import { decayGroups, isNorm, normParameters, trainNormsOnly } from '../../src/norm/norm-only';
+import { UnMixTns } from '../../src/norm/unmix-tns';
 import { CholeskyWhitening } from '../../src/norm/whitening';
 import { DomainBatchNorm1d } from '../../src/norm/domain-batch-norm1d';
 import { AdamW, SGD } from '../../src/optim';
@@ -20,7 +21,8 @@ class Odd extends BatchNorm1d {}
 
 describe('normParameters, trainNormsOnly and decayGroups', () => {
   it('knows norms by their classes', () => {
-    for (const norm of [new Odd({ features: 1 }), new CholeskyWhitening({ features: 1 })]) assert.ok(isNorm(norm));
+    const norms = [new Odd({ features: 1 }), new CholeskyWhitening({ features: 1 })];
+    for (const norm of [...norms, new UnMixTns(new BatchNorm1d({ features: 1 }))]) assert.ok(isNorm(norm));
     for (const other of [new Linear({ inFeatures: 1, outFeatures: 1 }), new Identity(), build()])
       assert.ok(!isNorm(other));
   });

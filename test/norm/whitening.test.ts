@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { Generator, autocast, gradcheck, noGrad, torch, type Tensor } from '../../src/torch';
+import { Generator, autocast, grad, gradcheck, gradgradcheck, noGrad, torch, type Tensor } from '../../src/torch';
 import { CholeskyWhitening, whitenSubBatches } from '../../src/norm/whitening';
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
@@ -132,6 +132,14 @@ describe('CholeskyWhitening', () => {
     layer.eval();
     const x = torch.randn([3, 2], { dtype, device }).requiresGrad_();
     gradcheck((input) => layer.forward(input), [x, layer.weight!, layer.bias!]);
+    gradgradcheck((input) => layer.forward(input), [x]);
+  });
+
+  it('refuses gradients of gradients in training', () => {
+    const layer = new CholeskyWhitening({ features: 2, device, dtype });
+    const x = torch.randn([6, 2], { dtype, device }).requiresGrad_();
+    const loss = layer.forward(x).pow(3).sum();
+    assert.throws(() => grad(loss, x, { createGraph: true }), /whitening by the batch has no gradients of gradients/);
   });
 
   it('does not cancel far from zero', () => {
