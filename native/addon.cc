@@ -2,6 +2,7 @@
 #include "contrast/operator.h"
 #include "environment.h"
 #include "errors.h"
+#include "norm/operators.h"
 
 namespace kontrast {
 
@@ -63,6 +64,7 @@ Napi::Value instantiate(const Napi::CallbackInfo& info) {
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   countMemory();
   contrast::registerOperators();
+  norm::registerOperators();
   env.SetInstanceData<Instances, closeInstances>(std::make_unique<Instances>().release());
   exports.Set("instantiate", Napi::Function::New(env, instantiate, "instantiate"));
   return exports;

@@ -1,8 +1,8 @@
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
 import { Module, Parameter } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
-import { normalizePlanes, planeMoments, type PlaneMoments } from './batch-channel-planes';
 import { checkFinite, type BatchNormOptions } from './batch-norm';
+import { batchChannelNorm } from './operators';
 
 /** What {@link BatchChannelNorm} is made from. Running statistics are always kept. */
 export interface BatchChannelNormOptions extends Omit<BatchNormOptions, 'bias' | 'trackRunningStats'> {
@@ -33,7 +33,8 @@ export interface BatchChannelNormOptions extends Omit<BatchNormOptions, 'bias' |
  * training is not in what they published; 0.1 here is batch normalisation's.
  *
  * Use it with {@link WeightStandardizedConv2d} where memory allows a few samples a batch. It is not batch normalisation in
- * evaluation and cannot be folded into a convolution. Training on the CPU has no second derivative, for which it raises an error.
+ * evaluation and cannot be folded into a convolution. Training on maps on the CPU has no second derivative, for which it raises an
+ * error.
  *
  * Qiao, Wang, Liu, Shen and Yuille 2019, Micro-Batch Training with Batch-Channel Normalization and Weight Standardization.
  */
@@ -97,9 +98,10 @@ export abstract class BatchChannelNorm extends Module {
   override forward(x: Tensor): Tensor {
     this.#check(x);
     const rate = this.training ? this.#countBatch() : 0;
+    // The operator is for maps on the CPU, where LibTorch's two norms go over the activations more often than they have to.
+    const isForOperator = x.ndim > 2 && x.device === 'cpu' && x.dtype !== 'float16';
+    if (this.training && isForOperator) return this.#normalizeInOne(x, rate);
     return scope(() => {
-      const planes = this.training ? noGrad(() => planeMoments(x.detach())) : null;
-      if (planes !== null) return this.#normalizePlanes(x, planes, rate);
       const y = this.#normalizeBatch(x, rate);
       const [weight, bias] = [this.#byChannel(this.channelWeight), this.#byChannel(this.channelBias)];
       return torch.groupNorm(y, this.groups, weight, bias, this.eps);
@@ -147,35 +149,10 @@ export abstract class BatchChannelNorm extends Module {
     return torch.batchNorm(x, weight, bias, mean, variance, false, 0, eps, true);
   }
 
-  /** The same, from the moments of each channel of each sample. */
-  #normalizePlanes(x: Tensor, planes: PlaneMoments, rate: number): Tensor {
-    const [mean, variance] = noGrad(() => {
-      const batchMean = planes.mean.mean([0]);
-      const batchVariance = planes.variance.add(planes.mean.sub(batchMean).square()).mean([0]);
-      if (this.estimate) {
-        this.#moveEstimates(batchMean, batchVariance, rate);
-        return [this.runningMean.clone(), this.runningVar.clone()];
-      }
-      const values = x.numel() / this.features;
-      const { dtype } = this.runningMean;
-      this.runningMean.lerp_(batchMean.to({ dtype }), rate);
-      this.runningVar.lerp_(batchVariance.mul(values / (values - 1)).to({ dtype }), rate);
-      return [batchMean, batchVariance];
-    }) as [Tensor, Tensor];
-    const settings = { groups: this.groups, eps: this.eps, byBatch: !this.estimate };
-    const { weight, bias, channelWeight, channelBias } = this;
-    return normalizePlanes(
-      x,
-      weight,
-      bias,
-      channelWeight,
-      channelBias,
-      planes.mean,
-      planes.variance,
-      mean,
-      variance,
-      settings,
-    );
+  #normalizeInOne(x: Tensor, rate: number): Tensor {
+    const { weight, bias, channelWeight, channelBias, runningMean, runningVar, groups, estimate, eps } = this;
+    const parameters = { weight, bias, channelWeight, channelBias };
+    return batchChannelNorm(x, { ...parameters, runningMean, runningVar, groups, estimate, rate, eps });
   }
 
   #countBatch(): number {

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
 import { integerFrom, numberWithin } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { batchStatistics, inKernelFormat, normalizeBy } from './by-statistics';
+import { groupMoments, normalizeBy } from './operators';
 
 /** What batch renormalisation is made from. */
 export interface BatchRenormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -70,14 +70,15 @@ export abstract class BatchRenorm extends BatchNorm {
     if (!this.training) return super.forward(x);
     this.checkInput(x);
     this.checkValues(x.shape, 'the batch');
-    return scope(() => this.#renormalize(inKernelFormat(x)));
+    return scope(() => this.#renormalize(x));
   }
 
   #renormalize(x: Tensor): Tensor {
     const { eps } = this;
     const runningMean = this.runningMean!;
     const runningVar = this.runningVar!;
-    const [mean, variance] = batchStatistics(x);
+    const sizes = [x.sizeOf(0)];
+    const [mean, variance] = groupMoments(x, sizes);
     const correction = noGrad(() => {
       const running = runningVar.add(eps).sqrt();
       const { rMax, dMax } = this.#limits(mean);
@@ -90,14 +91,7 @@ export abstract class BatchRenorm extends BatchNorm {
       runningMean.lerp_(mean.to({ dtype: runningMean.dtype }), momentum);
       runningVar.lerp_(variance.to({ dtype: runningVar.dtype }), momentum);
     });
-    const { weight, bias } = this;
-    // Vectors are few values: taking the statistics again costs less than a backward pass of our own.
-    if (x.ndim === 2) {
-      const { r, d } = correction;
-      const [scale, shift] = weight === null ? [r, d] : [weight.mul(r), weight.mul(d)];
-      return torch.batchNorm(x, scale, bias === null ? shift : shift.add(bias), null, null, true, 0, eps, true);
-    }
-    return normalizeBy(x, weight, bias, { mean, variance, eps, share: 1, correction });
+    return normalizeBy(x, this.weight, this.bias, { mean, variance, ownMean: mean, correction }, sizes, eps);
   }
 
   /** The limits for the coming batch, worked out on the device so that nothing waits for it. */

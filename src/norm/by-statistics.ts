@@ -1,5 +1,5 @@
-/** Normalisation by statistics that are not simply the batch's own: what batch renormalisation and the cross-batch norms share. */
-import { defineFunction, noGrad, ops, torch, type MemoryFormat, type Tensor } from '../torch';
+/** Batch normalisation's statistics, result and gradients apart, by LibTorch's own kernels: what PowerNorm is made of. */
+import { noGrad, ops, torch, type MemoryFormat, type Tensor } from '../torch';
 
 /** The layout among those that LibTorch's batch-norm kernels are quick with in which `x` lies; contiguous if in none. */
 export function kernelFormat(x: Tensor): MemoryFormat {
@@ -69,64 +69,3 @@ export function batchNormBackward(
 export function alongChannels(values: Tensor, x: Tensor): Tensor {
   return values.view([-1, ...x.shape.slice(2).map(() => 1)]);
 }
-
-/** The statistics that {@link normalizeBy} uses, [features] each, and how much of them is the batch's own. */
-export interface BlendedStatistics {
-  mean: Tensor;
-  /** Biased. */
-  variance: Tensor;
-  eps: number;
-  /**
-   * The weight w of the batch in its mean and mean square, w·μ_B + …, as one value or [features]; the rest is constant. 1: the
-   * statistics are the batch's.
-   */
-  share: Tensor | 1;
-  /** Constants r and d of y = (x̂·r + d)·γ + β, [features]. Default: 1 and 0. */
-  correction?: { r: Tensor; d: Tensor };
-}
-
-/**
- * y = ((x − μ) / √(σ² + eps) · r + d) · γ + β with exact gradients for statistics of which the batch makes up the share w:
- * with g' = g·γ·r / √(σ² + eps), ∂x = g' − w·(mean(g') + x̂·mean(g'·x̂)).
- *
- * @param x [N, C, …]; its memory format is kept
- */
-export const normalizeBy = defineFunction<
-  [Tensor, Tensor | null, Tensor | null, BlendedStatistics],
-  Tensor,
-  { eps: number; affine: boolean; corrected: boolean; shared: boolean }
->({
-  name: 'normalizeBy',
-  forward(context, x, weight, bias, { mean, variance, eps, share, correction }) {
-    let [scale, shift] = [weight, bias];
-    if (correction) {
-      const { r, d } = correction;
-      scale = weight === null ? r : weight.mul(r);
-      const moved = weight === null ? d : weight.mul(d);
-      shift = bias === null ? moved : bias.add(moved);
-    }
-    const inverse = variance.add(eps).rsqrt();
-    const optional = [scale, share === 1 ? null : share, ...(correction ? [correction.r, correction.d] : [])];
-    context.state = { eps, affine: scale !== null, corrected: correction !== undefined, shared: share !== 1 };
-    context.save(x, mean, inverse, ...optional.filter((tensor) => tensor !== null));
-    return applyStatistics(x, scale, shift, mean, variance, eps);
-  },
-  backward(context, gradient) {
-    const { eps, affine, corrected, shared } = context.state;
-    const [x, mean, inverse, ...rest] = context.saved as [Tensor, Tensor, Tensor, ...Tensor[]];
-    const scale = affine ? rest.shift()! : null;
-    const share = shared ? rest.shift()! : null;
-    const [r, d] = corrected ? rest : [];
-    const [needsX, needsWeight, needsBias] = context.needsGradient as [boolean, boolean, boolean];
-    const mask = [needsX, needsWeight, needsBias || (corrected && needsWeight)] as [boolean, boolean, boolean];
-    // The kernel's gradient takes the statistics for the batch's own: w times it, and (1 − w) times that of constant statistics.
-    const scaled = share === null ? scale : (scale ?? torch.onesLike(mean)).mul(share);
-    const [dx, sumScaled, sum] = batchNormBackward(gradient, x, scaled, { mean, inverse }, eps, mask);
-    if (dx !== null && share !== null) {
-      const direct = (scale ?? torch.onesLike(mean)).mul(inverse).mul(share.neg().add(1));
-      dx.addcmul_(gradient, alongChannels(direct, x));
-    }
-    const gradWeight = needsWeight ? (corrected ? sumScaled!.mul(r!).add(sum!.mul(d!)) : sumScaled) : null;
-    return [dx, gradWeight, needsBias ? sum : null];
-  },
-});

@@ -2,7 +2,8 @@ import { grad, InvalidArgumentError, isGradEnabled, noGrad, scope, torch, type T
 import type { Parameter } from '../nn';
 import { integerFrom, positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { alongChannels, batchStatistics, inKernelFormat, normalizeBy } from './by-statistics';
+import { alongChannels, inKernelFormat } from './by-statistics';
+import { groupMoments, normalizeBy } from './operators';
 
 /** What cross-iteration batch normalisation is made from. */
 export interface CrossIterationBatchNormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -92,7 +93,8 @@ export class CrossIterationBatchNorm extends BatchNorm {
 
   #normalizeAcross(x: Tensor): Tensor {
     const { weight, bias, eps } = this;
-    const [mean, variance] = batchStatistics(x);
+    const sizes = [x.sizeOf(0)];
+    const [mean, variance] = groupMoments(x, sizes);
     const slopes = this.#slopes(x, mean);
     const [blended, share] = noGrad(() => this.#blend(mean, variance));
     const before = this.numBatchesTracked!.clone();
@@ -104,7 +106,7 @@ export class CrossIterationBatchNorm extends BatchNorm {
       this.runningVar!.lerp_(unbiased.to({ dtype: this.runningVar!.dtype }), momentum);
       this.#remember(mean, variance, slopes, before);
     });
-    return normalizeBy(x, weight, bias, { ...blended, eps, share });
+    return normalizeBy(x, weight, bias, { ...blended, ownMean: mean, share }, sizes, eps);
   }
 
   /** ∂μ/∂θ and ∂σ²/∂θ: channel c's statistics depend on row c of θ alone, so one pass each gives all of them. */

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
 import { positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { batchStatistics, inKernelFormat, normalizeBy } from './by-statistics';
+import { groupMoments, normalizeBy } from './operators';
 
 /** What cross mini-batch normalisation is made from. */
 export interface CrossMiniBatchNormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -57,7 +57,7 @@ export class CrossMiniBatchNorm extends BatchNorm {
     if (!this.training || this.microBatches === 1) return super.forward(x);
     this.checkInput(x);
     this.checkValues(x.shape, 'the micro-batch');
-    return scope(() => this.#normalizeAcross(inKernelFormat(x)));
+    return scope(() => this.#normalizeAcross(x));
   }
 
   /** Forgets the micro-batches so far: the next one starts a step. For a step that was given up. */
@@ -67,7 +67,8 @@ export class CrossMiniBatchNorm extends BatchNorm {
 
   #normalizeAcross(x: Tensor): Tensor {
     const { accumulatedMean, accumulatedVar, microBatch, eps } = this;
-    const [ownMean, ownVariance] = batchStatistics(x);
+    const sizes = [x.sizeOf(0)];
+    const [ownMean, ownVariance] = groupMoments(x, sizes);
     const momentum = this.countBatch();
     const [mean, variance, share] = noGrad(() => {
       const dtype = ownMean.dtype;
@@ -89,6 +90,6 @@ export class CrossMiniBatchNorm extends BatchNorm {
       microBatch.add_(1).remainder_(this.microBatches);
       return [mean, variance, share];
     });
-    return normalizeBy(x, this.weight, this.bias, { mean, variance, eps, share });
+    return normalizeBy(x, this.weight, this.bias, { mean, variance, ownMean, share }, sizes, eps);
   }
 }

@@ -1,7 +1,8 @@
-import { InvalidArgumentError, scope, type Tensor } from '../torch';
+import { InvalidArgumentError, type Tensor } from '../torch';
 import { positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { groupStatistics, moveRunning, normalizeGroups, type Grouping } from './grouped-batch';
+import type { Grouping } from './grouped-batch';
+import { groupedBatchNorm } from './operators';
 
 /** What ghost batch normalisation is made from. */
 export interface GhostBatchNormOptions extends BatchNormOptions {
@@ -15,7 +16,7 @@ export interface GhostBatchNormOptions extends BatchNormOptions {
   unequalGhosts?: 'merge' | 'keep' | 'spread' | 'error';
   /**
    * Which samples make a ghost: `'neighbours'` (default) takes consecutive ones, `'interleaved'` samples i, i + k, i + 2k, … for
-   * ghost i of k. Interleaved ghosts cost no more than plain batch norm, save in channels-last memory, which has to be copied.
+   * ghost i of k.
    */
   grouping?: Grouping;
 }
@@ -63,7 +64,7 @@ export abstract class GhostBatchNorm extends BatchNorm {
       `the smallest of ${sizes.length} ghosts of ${x.sizeOf(0)} samples`,
     );
     if (sizes.length === 1) return super.forward(x);
-    return scope(() => this.#normalizeGhosts(x, sizes));
+    return this.#normalizeGhosts(x, sizes);
   }
 
   #sizes(samples: number): number[] {
@@ -89,14 +90,8 @@ export abstract class GhostBatchNorm extends BatchNorm {
   #normalizeGhosts(x: Tensor, sizes: readonly number[]): Tensor {
     const { weight, bias, eps, grouping, runningMean, runningVar } = this;
     const moving = this.training && runningMean !== null && runningVar !== null;
-    const statistics = moving ? groupStatistics(sizes.length, runningMean, runningVar) : null;
-    const y = normalizeGroups(x, { weight, bias, sizes, grouping, eps, statistics });
-    if (moving && statistics) {
-      const { keep, weights } = this.#countGhosts(sizes.length);
-      moveRunning(runningMean, statistics.means, keep, weights);
-      moveRunning(runningVar, statistics.variances, keep, weights);
-    }
-    return y;
+    const running = moving ? { mean: runningMean, variance: runningVar, ...this.#countGhosts(sizes.length) } : null;
+    return groupedBatchNorm(x, { weight, bias, sizes, interleaved: grouping === 'interleaved', eps, running });
   }
 
   /** Counts the ghosts as batches and gives what the old running statistics and each ghost weigh in the new ones. */

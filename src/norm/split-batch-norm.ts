@@ -1,7 +1,8 @@
-import { InvalidArgumentError, scope, type Tensor } from '../torch';
+import { InvalidArgumentError, type Tensor } from '../torch';
 import { positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { groupStatistics, moveRunning, normalizeGroups, type Grouping } from './grouped-batch';
+import type { Grouping } from './grouped-batch';
+import { groupedBatchNorm } from './operators';
 
 /** What split batch normalisation is made from. */
 export interface SplitBatchNormOptions extends BatchNormOptions {
@@ -14,8 +15,7 @@ export interface SplitBatchNormOptions extends BatchNormOptions {
   unequalGroups?: 'allow' | 'error';
   /**
    * Which samples make a group: `'neighbours'` (default) takes consecutive ones, `'interleaved'` every `splits`-th, as the split
-   * batch norm in MoCo's demonstration does. Interleaved groups cost no more than plain batch norm, save in channels-last memory,
-   * which has to be copied.
+   * batch norm in MoCo's demonstration does.
    */
   grouping?: Grouping;
 }
@@ -54,7 +54,7 @@ export abstract class SplitBatchNorm extends BatchNorm {
     const smallest = [sizes[sizes.length - 1]!, ...x.shape.slice(1)];
     this.checkValues(smallest, `the smallest of ${this.splits} groups of ${x.sizeOf(0)} samples`);
     const momentum = this.countBatch();
-    return scope(() => this.#normalizeGroups(x, sizes, momentum));
+    return this.#normalizeGroups(x, sizes, momentum);
   }
 
   #sizes(samples: number): number[] {
@@ -74,14 +74,8 @@ export abstract class SplitBatchNorm extends BatchNorm {
   #normalizeGroups(x: Tensor, sizes: readonly number[], momentum: number): Tensor {
     const { weight, bias, eps, grouping, runningMean, runningVar } = this;
     const moving = this.training && runningMean !== null && runningVar !== null;
-    const statistics = moving ? groupStatistics(sizes.length, runningMean, runningVar) : null;
-    const y = normalizeGroups(x, { weight, bias, sizes, grouping, eps, statistics });
-    if (moving && statistics) {
-      const samples = x.sizeOf(0);
-      const weights = sizes.map((size) => (momentum * size) / samples);
-      moveRunning(runningMean, statistics.means, 1 - momentum, weights);
-      moveRunning(runningVar, statistics.variances, 1 - momentum, weights);
-    }
-    return y;
+    const weights = sizes.map((size) => (momentum * size) / x.sizeOf(0));
+    const running = moving ? { mean: runningMean, variance: runningVar, keep: 1 - momentum, weights } : null;
+    return groupedBatchNorm(x, { weight, bias, sizes, interleaved: grouping === 'interleaved', eps, running });
   }
 }

@@ -3,13 +3,13 @@ import {
   defineFunction,
   isGradEnabled,
   noGrad,
-  ops,
   scope,
   torch,
   type FunctionContext,
   type Tensor,
 } from '../torch';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
+import { groupCombine, groupMoments, groupSums } from './operators';
 
 /**
  * How the parts of a batch, mostly one a process, tell one another their statistics. Every part must call the same operations in
@@ -100,7 +100,7 @@ export class SyncBatchNorm extends BatchNorm {
   #joined(x: Tensor, exchange: StatisticsExchange): { count: Tensor; mean: Tensor; variance: Tensor } {
     const { runningMean, runningVar } = this;
     const dtype = runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
-    const rows = exchange.allGather(this.#row(x, dtype));
+    const rows = exchange.allGather(this.#row(x));
     if (rows.ndim !== 2 || rows.sizeOf(1) !== 1 + 2 * this.features) {
       throw new InvalidArgumentError(
         `${this.constructor.name}: allGather gave [${rows.shape.join(', ')}], expected [parts, ${1 + 2 * this.features}]`,
@@ -118,13 +118,11 @@ export class SyncBatchNorm extends BatchNorm {
   }
 
   /** Count, means and M2 of this part, float64. */
-  #row(x: Tensor, dtype: Tensor['dtype']): Tensor {
+  #row(x: Tensor): Tensor {
     const count = valuesOf(x);
     const double = { device: x.device, dtype: 'float64' } as const;
     if (count === 0) return torch.zeros([1 + 2 * this.features], double);
-    // Statistics to move, which are then thrown away, make those of a low-precision input come in the dtype of the layer.
-    const unused = x.dtype === dtype ? null : torch.zeros([this.features], { device: x.device, dtype });
-    const [mean, variance] = torch.batchNormUpdateStats(x.detach(), unused, unused?.clone(), 0);
+    const [mean, variance] = groupMoments(x, [x.sizeOf(0)]);
     return torch.cat([torch.full([1], count, double), mean, variance.mul_(count)]);
   }
 }
@@ -159,37 +157,20 @@ const normalizeJoined = defineFunction({
     }
     const { exchange, hasBias } = context.state;
     const [x, mean, scale, count, weight] = context.saved as [Tensor, Tensor, Tensor, Tensor, Tensor | undefined];
-    const [dx, along, total] = gradientsAlone(gradient, x, weight ?? null, mean, scale);
-    const byWeight = weight === undefined ? null : along;
+    const features = mean.numel();
+    const sizes = [x.sizeOf(0)];
+    const [total, along] =
+      x.numel() === 0 ? mean.newZeros([2, features]).unbind() : groupSums(gradient, x, mean, sizes);
+    const byWeight = weight === undefined ? null : along!.mul(scale);
     const byBias = hasBias ? total : null;
     if (!context.needsGradient[0]) return [null, byWeight, byBias];
-    // dx = γ s (g − mean(g) − x̂ mean(g x̂)) with s = 1 / √(σ² + eps). LibTorch took the means over this part, so their excess over
-    // those of the joined batch is put back.
-    const own = torch.cat([along, total]).to({ dtype: 'float64' });
-    const joined = exchange.allReduce(own).div(count);
-    const excess = own
-      .div(Math.max(1, valuesOf(x)))
-      .sub_(joined)
-      .to({ dtype: mean.dtype });
-    const [excessAlong, excessTotal] = excess.chunk(2) as [Tensor, Tensor];
+    // dx = γ s (g − mean(g) − (x − mean) s² mean(g (x − mean))) with s = 1 / √(σ² + eps), all means over the joined batch.
+    const joined = exchange.allReduce(torch.cat([total!, along!]).to({ dtype: 'float64' })).div(count);
+    if (x.numel() === 0) return [torch.emptyLike(x), byWeight, byBias];
+    const [meanTotal, meanAlong] = joined.chunk(2) as [Tensor, Tensor];
     const slope = weight === undefined ? scale : scale.mul(weight);
-    const byInput = slope.mul(excessAlong).mul_(scale);
-    const shift = slope.mul(excessTotal).sub_(byInput.mul(mean));
-    const spread = [1, -1, ...x.shape.slice(2).map(() => 1)];
-    return [dx.add_(shift.view(spread)).addcmul_(x, byInput.view(spread)), byWeight, byBias];
+    const byInput = slope.mul(scale.square()).mul(meanAlong).neg();
+    const shift = slope.mul(meanTotal).add(byInput.mul(mean)).neg();
+    return [groupCombine(gradient, x, [slope, byInput, shift], sizes), byWeight, byBias];
   },
 });
-
-/** The gradients of x, γ and β if this part were the batch that has these statistics; that of β is Σ g, that of γ Σ g x̂. */
-function gradientsAlone(
-  gradient: Tensor,
-  x: Tensor,
-  weight: Tensor | null,
-  mean: Tensor,
-  scale: Tensor,
-): [Tensor, Tensor, Tensor] {
-  if (x.numel() === 0) return [torch.emptyLike(x), torch.zerosLike(mean), torch.zerosLike(mean)];
-  const mask = [true, true, true];
-  const backward = ops.aten.native_batch_norm_backward!;
-  return backward(gradient, x, weight, null, null, mean, scale, true, 0, mask) as [Tensor, Tensor, Tensor];
-}

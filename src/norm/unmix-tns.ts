@@ -1,8 +1,8 @@
-import { defineFunction, InvalidArgumentError, noGrad, scope, torch, type Generator, type Tensor } from '../torch';
+import { InvalidArgumentError, noGrad, scope, torch, type Generator, type Tensor } from '../torch';
 import { Module, Parameter } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
 import { checkFinite, type BatchNorm } from './batch-norm';
-import { batchStatistics } from './by-statistics';
+import { groupMoments, normalizeBy, type BlendedStatistics } from './operators';
 
 /** What {@link UnMixTns} takes besides a trained batch norm. */
 export interface UnMixTnsOptions {
@@ -19,39 +19,6 @@ export interface UnMixTnsOptions {
   /** Where the components' first means come from, on the CPU; default: the CPU's default generator. */
   generator?: Generator;
 }
-
-/** Mean and biased variance of each sample and channel of [N, C, …], [N, C] each, in float32 for shorter types. */
-const instanceMoments = defineFunction<[Tensor], [Tensor, Tensor]>({
-  name: 'instanceMoments',
-  forward(context, x) {
-    const [samples, features] = x.shape as [number, number];
-    // Samples and channels as the channels of one sample: the kernel's variance is about the mean, as is that of dense operators.
-    if (x.isContiguous()) {
-      const [mean, variance] = batchStatistics(x.view([1, samples * features, -1]));
-      context.save(x, mean.view([samples, features]));
-      return [mean.view([samples, features]), variance.view([samples, features])];
-    }
-    const dtype = x.dtype === 'float64' ? 'float64' : 'float32';
-    const mean = x.mean([...x.shape.keys()].slice(2), false, { dtype });
-    const variance = x
-      .sub(perInstance(mean, x))
-      .square()
-      .mean([...x.shape.keys()].slice(2), false, { dtype });
-    context.save(x, mean);
-    return [mean, variance];
-  },
-  backward(context, gradMean, gradVariance) {
-    const [x, mean] = context.saved as [Tensor, Tensor];
-    const values = x.numel() / mean.numel();
-    // 2·(x − mean)·∂variance + ∂mean over the positions, as one product and one sum.
-    const scale = gradVariance!.mul(2 / values);
-    const shift = gradMean!.div(values).sub(scale.mul(mean));
-    return torch.addcmul(perInstance(shift, x), x, perInstance(scale, x)).to({ dtype: x.dtype });
-  },
-});
-
-const perInstance = (values: Tensor, x: Tensor): Tensor =>
-  values.view([...values.shape, ...x.shape.slice(2).map(() => 1)]);
 
 /**
  * Un-mixing test-time normalisation statistics: a layer that takes a trained batch norm's place at test time, for streams whose
@@ -141,38 +108,34 @@ export class UnMixTns extends Module {
   }
 
   #normalize(x: Tensor): Tensor {
-    const { eps, weight, bias } = this;
-    const [mean, variance] = instanceMoments(x);
-    const { dtype } = mean;
+    const statistics = noGrad(() => this.#statistics(x));
+    return normalizeBy(x, this.weight, this.bias, statistics, [], this.eps);
+  }
+
+  /** Of each sample, from its own and the components', and how they follow its own. */
+  #statistics(x: Tensor): BlendedStatistics {
+    const [ownMean, ownVariance] = groupMoments(x, []);
+    const { dtype } = ownMean;
+    const { components } = this;
     const means = this.runningMeans.to({ dtype });
     const variances = this.runningVars.to({ dtype });
-    const shares = noGrad(() => {
-      const unit = (values: Tensor): Tensor => values.div(values.norm(2, [1], true).clampMin(1e-12));
-      return unit(mean).matmul(unit(means).t()).div(this.temperature).softmax(1);
-    });
-    const { components } = this;
-    const rest = noGrad(() => shares.neg().add(1));
+    const unit = (values: Tensor): Tensor => values.div(values.norm(2, [1], true).clampMin(1e-12));
+    const shares = unit(ownMean).matmul(unit(means).t()).div(this.temperature).softmax(1);
+    const rest = shares.neg().add(1);
     const own = shares.mean([1], true);
-    const others = rest.matmul(means).div(components);
-    const centre = mean.mul(own).add(others);
-    // About the mean, so that nothing cancels: [N, K, C].
-    const mixed = mean
+    const mean = rest.matmul(means).div(components).addcmul_(ownMean, own);
+    // m_bk − mean_b, [N, K, C]: about the mean, so that nothing cancels.
+    const distances = torch.lerp(means, ownMean.unsqueeze(1), shares.unsqueeze(2)).sub_(mean.unsqueeze(1));
+    const between = distances.square().mean([1]);
+    const variance = rest.matmul(variances).div(components).addcmul_(ownVariance, own).add_(between);
+    // The derivative of the mean of (m_bk − mean_b)² by μ̃_b.
+    const slope = shares
       .unsqueeze(1)
-      .mul(shares.unsqueeze(2))
-      .add(means.mul(rest.unsqueeze(2)));
-    const between = mixed.sub(centre.unsqueeze(1)).square().mean([1]);
-    const within = variance.mul(own).add(rest.matmul(variances).div(components));
-    const inverse = within.add(between).add(eps).rsqrt();
-    const scale = weight === null ? inverse : inverse.mul(weight);
-    const moved = centre.neg().mul(scale);
-    const shift = bias === null ? moved : moved.add(bias);
-    if (this.adapting) noGrad(() => this.#adapt(shares, mean, variance));
-    if (!x.isContiguous()) return torch.addcmul(perInstance(shift, x), x, perInstance(scale, x)).to({ dtype: x.dtype });
-    // The kernel for evaluation, with samples and channels as the channels of one sample.
-    const one = noGrad(() => torch.onesLike(scale).view([-1]));
-    const rows = x.view([1, scale.numel(), -1]);
-    const y = torch.batchNorm(rows, scale.view([-1]), shift.view([-1]), one.sub(one), one, false, 0, 0, true);
-    return y.view([...x.shape]);
+      .matmul(distances)
+      .squeeze(1)
+      .mul_(2 / components);
+    if (this.adapting) this.#adapt(shares, ownMean, ownVariance);
+    return { mean, variance, ownMean, share: own.expandAs(mean), slope };
   }
 
   #adapt(shares: Tensor, mean: Tensor, variance: Tensor): void {
@@ -182,7 +145,7 @@ export class UnMixTns extends Module {
     const move = (rows: Tensor, found: Tensor): void => {
       rows.copy_(rows.to({ dtype: found.dtype }).mul(kept).add(weights.matmul(found)));
     };
-    move(this.runningMeans, mean.detach());
-    move(this.runningVars, variance.detach());
+    move(this.runningMeans, mean);
+    move(this.runningVars, variance);
   }
 }

@@ -1,0 +1,45 @@
+import path from 'node:path';
+import type { Case, Goal } from '../../harness/case';
+import { python, typescript } from '../../harness/programs';
+import { layers, settings, batches, type Layer, type LayerName } from './work';
+
+const names = Object.keys(layers) as LayerName[];
+
+const tasks = names.flatMap((layer) => {
+  const goal: Layer = layers[layer];
+  return goal.batches.map((batch) => {
+    const { shape, channelsLast, steps } = batches[batch];
+    const options = { layer, shape: [...shape], channelsLast, steps: goal.steps ?? steps };
+    return { name: `${layer}, ${batch}`, options, goal };
+  });
+});
+
+const goals: Goal[] = tasks.map(({ name, goal }) => ({
+  kind: 'time ratio',
+  task: name,
+  implementation: 'kontrast',
+  against: goal.against === 'python' ? 'pytorch' : 'libtorch',
+  atMost: goal.atMost,
+}));
+
+/**
+ * A forward and a backward pass of each norm in training. `libtorch` calls LibTorch's operator for the same layer, or its batch norm;
+ * `pytorch` is the same layer as one writes it in Python, or PyTorch's batch norm.
+ */
+export const benchmark: Case = {
+  name: 'norm',
+  title: 'forward and backward of the norms, [64, 64, 32, 32] in both layouts and [256, 512], float32',
+  unit: 'step',
+  rounds: 5,
+  warmup: 1,
+  tasks: tasks.map(({ name, options }) => ({ name, options })),
+  implementations: [
+    { name: 'kontrast', launch: () => typescript(path.join(__dirname, 'ours.ts')), options: { way: 'layers' } },
+    { name: 'libtorch', launch: () => typescript(path.join(__dirname, 'ours.ts')), options: { way: 'operators' } },
+    { name: 'pytorch', launch: () => python(path.join(__dirname, 'peer.py')), options: { settings } },
+  ],
+  reference: 'libtorch',
+  // What the layers compute is another thing each; their tests compare it. That the outputs are numbers is checked.
+  tolerance: { relative: 0, absolute: 0 },
+  goals,
+};

@@ -1,0 +1,709 @@
+#include "kernels.h"
+
+#include "../contrast/parallel.h"
+#include "../contrast/vector_math.h"
+
+#include <ATen/ops/empty_like.h>
+
+#include <algorithm>
+#include <bit>
+#include <tuple>
+#include <type_traits>
+
+namespace kontrast::norm {
+
+namespace {
+
+// --- Numbers of each dtype ---
+
+// A bfloat16 by its bits; it is computed with as a float.
+struct Short {
+  uint16_t bits;
+};
+
+template <typename E>
+using Wide = std::conditional_t<std::is_same_v<E, double>, double, float>;
+
+KONTRAST_INLINE float widen(float x) { return x; }
+KONTRAST_INLINE double widen(double x) { return x; }
+KONTRAST_INLINE float widen(Short x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+
+KONTRAST_INLINE void write(float& to, float x) { to = x; }
+KONTRAST_INLINE void write(double& to, double x) { to = x; }
+KONTRAST_INLINE void write(Short& to, float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  // To the nearest, ties to even.
+  const auto rounded = static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  to.bits = x != x ? uint16_t{0x7fc0} : rounded;
+}
+
+// --- What a pass reads and writes ---
+
+template <typename E>
+struct Pass {
+  using T = Wide<E>;
+  const Plan& plan;
+  const E* x = nullptr;
+  const E* gradient = nullptr;
+  E* out = nullptr;
+  const T *a = nullptr, *b = nullptr, *c = nullptr;            // [groups, channels]
+  const T *scale = nullptr, *shift = nullptr, *floor = nullptr;  // of the map, where it has a floor
+  const T* centre = nullptr;
+  double *first = nullptr, *second = nullptr, *third = nullptr;  // [parts, channels]
+};
+
+// A pass takes this many rows and channels at a time, which fit a core's first cache, or this many values that follow one another.
+constexpr int64_t kRows = 32;
+constexpr int64_t kWidth = 128;
+constexpr int64_t kBlock = 4096;
+// About how many values a task has.
+constexpr int64_t kTask = 32768;
+
+// The mean and the squares about it of `count` values, joined to those of the values before.
+KONTRAST_INLINE void join(double& mean, double& squares, double before, double count, double newMean, double newSquares) {
+  const double distance = newMean - mean;
+  const double share = count / (before + count);
+  mean += distance * share;
+  squares += newSquares + distance * distance * before * share;
+}
+
+// --- Values that follow one another ---
+
+// Four sums at a time, so that no addition waits for the one before.
+template <typename T, typename Term>
+KONTRAST_INLINE T sumOver(int64_t count, Term term) {
+  const int64_t quarter = count / 4;
+  T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+  for (int64_t i = 0; i < quarter; i++) {
+    s0 += term(i);
+    s1 += term(i + quarter);
+    s2 += term(i + 2 * quarter);
+    s3 += term(i + 3 * quarter);
+  }
+  for (int64_t i = 4 * quarter; i < count; i++) s0 += term(i);
+  return (s0 + s1) + (s2 + s3);
+}
+
+template <typename E>
+KONTRAST_INLINE void momentsOfPlane(const E* x, int64_t count, double& mean, double& squares) {
+  using T = Wide<E>;
+  mean = squares = 0;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const auto length = std::min(kBlock, count - begin);
+    const E* block = x + begin;
+    const T centre = sumOver<T>(length, [&](int64_t i) { return widen(block[i]); }) / static_cast<T>(length);
+    const T found = sumOver<T>(length, [&](int64_t i) {
+      const T distance = widen(block[i]) - centre;
+      return distance * distance;
+    });
+    join(mean, squares, static_cast<double>(begin), static_cast<double>(length), centre, found);
+  }
+}
+
+template <typename E>
+KONTRAST_INLINE double squaresOfPlane(const E* x, int64_t count) {
+  using T = Wide<E>;
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const E* block = x + begin;
+    total += sumOver<T>(std::min(kBlock, count - begin), [&](int64_t i) {
+      const T value = widen(block[i]);
+      return value * value;
+    });
+  }
+  return total;
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void applyToPlane(const E* x, E* y, int64_t count, Wide<E> scale, Wide<E> shift, Wide<E> floor) {
+  for (int64_t i = 0; i < count; i++) {
+    const Wide<E> u = widen(x[i]) * scale + shift;
+    // NaN passes.
+    write(y[i], hasFloor && u <= floor ? floor : u);
+  }
+}
+
+// The coefficients of a plane.
+template <typename T>
+struct Plane {
+  T centre, scale, shift, floor;
+};
+
+template <bool hasFloor, typename T>
+KONTRAST_INLINE T passed(T gradient, T x, T scale, T shift, T floor) {
+  if constexpr (!hasFloor) return gradient;
+  return x * scale + shift <= floor ? T(0) : gradient;
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void sumsOfPlane(const E* gradient, const E* x, int64_t count, const Plane<Wide<E>>& plane, double& sum,
+                                 double& product, double* all) {
+  using T = Wide<E>;
+  const auto [centre, scale, shift, floor] = plane;
+  sum = product = 0;
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const auto length = std::min(kBlock, count - begin);
+    const auto half = length / 2;
+    const E *g = gradient + begin, *values = x + begin;
+    T s0 = 0, s1 = 0, p0 = 0, p1 = 0, t0 = 0, t1 = 0;
+#pragma omp simd reduction(+ : s0, s1, p0, p1, t0, t1)
+    for (int64_t i = 0; i < half; i++) {
+      const T x0 = widen(values[i]), x1 = widen(values[i + half]);
+      const T all0 = widen(g[i]), all1 = widen(g[i + half]);
+      const T g0 = passed<hasFloor>(all0, x0, scale, shift, floor), g1 = passed<hasFloor>(all1, x1, scale, shift, floor);
+      s0 += g0;
+      s1 += g1;
+      p0 += g0 * (x0 - centre);
+      p1 += g1 * (x1 - centre);
+      if constexpr (hasFloor) {
+        t0 += all0;
+        t1 += all1;
+      }
+    }
+    if (length % 2 != 0) {
+      const T x0 = widen(values[length - 1]), all0 = widen(g[length - 1]);
+      const T g0 = passed<hasFloor>(all0, x0, scale, shift, floor);
+      s0 += g0;
+      p0 += g0 * (x0 - centre);
+      t0 += all0;
+    }
+    sum += s0 + s1;
+    product += p0 + p1;
+    total += t0 + t1;
+  }
+  if constexpr (hasFloor) *all = total;
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void combineInPlane(const E* gradient, const E* x, E* out, int64_t count, Wide<E> a, Wide<E> b, Wide<E> c,
+                                    const Plane<Wide<E>>& plane) {
+  const auto [centre, scale, shift, floor] = plane;
+  for (int64_t i = 0; i < count; i++) {
+    const Wide<E> value = widen(x[i]);
+    write(out[i], passed<hasFloor>(widen(gradient[i]), value, scale, shift, floor) * a + (value * b + c));
+  }
+}
+
+// --- Rows of channels ---
+
+template <typename E>
+KONTRAST_INLINE void momentsOfRows(const Pass<E>& pass, const Part& part, double* means, double* squares) {
+  using T = Wide<E>;
+  const auto channels = pass.plan.channels;
+  const auto stride = part.stride;
+  if (part.count == 1) {
+    for (int64_t c = 0; c < channels; c++) means[c] = widen(pass.x[part.offset + c]);
+    std::fill_n(squares, channels, 0.0);
+    return;
+  }
+  for (int64_t from = 0; from < channels; from += kWidth) {
+    const auto width = std::min(kWidth, channels - from);
+    T centre[kWidth], sums[kWidth];
+    std::fill_n(means + from, width, 0.0);
+    std::fill_n(squares + from, width, 0.0);
+    for (int64_t begin = 0; begin < part.count; begin += kRows) {
+      const auto rows = std::min(kRows, part.count - begin);
+      const E* x = pass.x + part.offset + begin * stride + from;
+      std::fill_n(sums, width, T(0));
+      int64_t r = 0;
+      for (; r + 4 <= rows; r += 4) {
+        const E *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+        for (int64_t i = 0; i < width; i++) sums[i] += (widen(x0[i]) + widen(x1[i])) + (widen(x2[i]) + widen(x3[i]));
+      }
+      for (; r < rows; r++) {
+        for (int64_t i = 0; i < width; i++) sums[i] += widen(x[r * stride + i]);
+      }
+      for (int64_t i = 0; i < width; i++) {
+        centre[i] = sums[i] / static_cast<T>(rows);
+        sums[i] = 0;
+      }
+      for (r = 0; r + 4 <= rows; r += 4) {
+        const E *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+        for (int64_t i = 0; i < width; i++) {
+          const T d0 = widen(x0[i]) - centre[i], d1 = widen(x1[i]) - centre[i];
+          const T d2 = widen(x2[i]) - centre[i], d3 = widen(x3[i]) - centre[i];
+          sums[i] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
+        }
+      }
+      for (; r < rows; r++) {
+        for (int64_t i = 0; i < width; i++) {
+          const T distance = widen(x[r * stride + i]) - centre[i];
+          sums[i] += distance * distance;
+        }
+      }
+      const auto before = static_cast<double>(begin), count = static_cast<double>(rows);
+      for (int64_t i = 0; i < width; i++) join(means[from + i], squares[from + i], before, count, centre[i], sums[i]);
+    }
+  }
+}
+
+template <typename E>
+KONTRAST_INLINE void squaresOfRows(const Pass<E>& pass, const Part& part, double* totals) {
+  using T = Wide<E>;
+  const auto channels = pass.plan.channels;
+  for (int64_t from = 0; from < channels; from += kWidth) {
+    const auto width = std::min(kWidth, channels - from);
+    T sums[kWidth];
+    std::fill_n(totals + from, width, 0.0);
+    for (int64_t begin = 0; begin < part.count; begin += kRows) {
+      const auto rows = std::min(kRows, part.count - begin);
+      const E* x = pass.x + part.offset + begin * part.stride + from;
+      std::fill_n(sums, width, T(0));
+      int64_t r = 0;
+      for (; r + 4 <= rows; r += 4) {
+        const E *x0 = x + r * part.stride, *x1 = x0 + part.stride, *x2 = x1 + part.stride, *x3 = x2 + part.stride;
+        for (int64_t i = 0; i < width; i++) {
+          const T v0 = widen(x0[i]), v1 = widen(x1[i]), v2 = widen(x2[i]), v3 = widen(x3[i]);
+          sums[i] += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3);
+        }
+      }
+      for (; r < rows; r++) {
+        for (int64_t i = 0; i < width; i++) {
+          const T value = widen(x[r * part.stride + i]);
+          sums[i] += value * value;
+        }
+      }
+      for (int64_t i = 0; i < width; i++) totals[from + i] += sums[i];
+    }
+  }
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void applyToRows(const Pass<E>& pass, const Part& part) {
+  using T = Wide<E>;
+  const auto channels = pass.plan.channels;
+  const T *scale = pass.scale + part.group * channels, *shift = pass.shift + part.group * channels;
+  const T* floor = pass.floor;
+  for (int64_t r = 0; r < part.count; r++) {
+    const E* x = pass.x + part.offset + r * part.stride;
+    E* y = pass.out + part.offset + r * part.stride;
+#pragma omp simd
+    for (int64_t i = 0; i < channels; i++) {
+      const T u = widen(x[i]) * scale[i] + shift[i];
+      if constexpr (hasFloor)
+        write(y[i], u <= floor[i] ? floor[i] : u);
+      else
+        write(y[i], u);
+    }
+  }
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void sumsOfRows(const Pass<E>& pass, const Part& part, double* totals, double* products, double* all) {
+  using T = Wide<E>;
+  const auto channels = pass.plan.channels;
+  const auto stride = part.stride;
+  for (int64_t from = 0; from < channels; from += kWidth) {
+    const auto width = std::min(kWidth, channels - from);
+    const auto first = part.group * channels + from;
+    const T* centre = pass.centre + first;
+    T sums[kWidth], along[kWidth], whole[kWidth];
+    std::fill_n(totals + from, width, 0.0);
+    std::fill_n(products + from, width, 0.0);
+    if constexpr (hasFloor) std::fill_n(all + from, width, 0.0);
+    for (int64_t begin = 0; begin < part.count; begin += kRows) {
+      const auto rows = std::min(kRows, part.count - begin);
+      const auto offset = part.offset + begin * stride + from;
+      const E *x = pass.x + offset, *g = pass.gradient + offset;
+      std::fill_n(sums, width, T(0));
+      std::fill_n(along, width, T(0));
+      if constexpr (hasFloor) {
+        const T *scale = pass.scale + first, *shift = pass.shift + first, *floor = pass.floor + from;
+        std::fill_n(whole, width, T(0));
+        for (int64_t r = 0; r < rows; r++) {
+#pragma omp simd
+          for (int64_t i = 0; i < width; i++) {
+            const T value = widen(x[r * stride + i]), gradient = widen(g[r * stride + i]);
+            const T counted = passed<true>(gradient, value, scale[i], shift[i], floor[i]);
+            sums[i] += counted;
+            along[i] += counted * (value - centre[i]);
+            whole[i] += gradient;
+          }
+        }
+        for (int64_t i = 0; i < width; i++) all[from + i] += whole[i];
+      } else {
+        int64_t r = 0;
+        for (; r + 4 <= rows; r += 4) {
+          const E *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
+          const E *g0 = g + r * stride, *g1 = g0 + stride, *g2 = g1 + stride, *g3 = g2 + stride;
+          for (int64_t i = 0; i < width; i++) {
+            const T v0 = widen(g0[i]), v1 = widen(g1[i]), v2 = widen(g2[i]), v3 = widen(g3[i]);
+            sums[i] += (v0 + v1) + (v2 + v3);
+            along[i] += (v0 * (widen(x0[i]) - centre[i]) + v1 * (widen(x1[i]) - centre[i])) +
+                        (v2 * (widen(x2[i]) - centre[i]) + v3 * (widen(x3[i]) - centre[i]));
+          }
+        }
+        for (; r < rows; r++) {
+          for (int64_t i = 0; i < width; i++) {
+            const T gradient = widen(g[r * stride + i]);
+            sums[i] += gradient;
+            along[i] += gradient * (widen(x[r * stride + i]) - centre[i]);
+          }
+        }
+      }
+      for (int64_t i = 0; i < width; i++) {
+        totals[from + i] += sums[i];
+        products[from + i] += along[i];
+      }
+    }
+  }
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void combineInRows(const Pass<E>& pass, const Part& part) {
+  using T = Wide<E>;
+  const auto channels = pass.plan.channels;
+  const auto first = part.group * channels;
+  const T *a = pass.a + first, *b = pass.b + first, *c = pass.c + first;
+  for (int64_t r = 0; r < part.count; r++) {
+    const auto offset = part.offset + r * part.stride;
+    const E *x = pass.x + offset, *g = pass.gradient + offset;
+    E* out = pass.out + offset;
+    if constexpr (hasFloor) {
+      const T *scale = pass.scale + first, *shift = pass.shift + first, *floor = pass.floor;
+#pragma omp simd
+      for (int64_t i = 0; i < channels; i++) {
+        const T value = widen(x[i]);
+        write(out[i], passed<true>(widen(g[i]), value, scale[i], shift[i], floor[i]) * a[i] + (value * b[i] + c[i]));
+      }
+    } else {
+#pragma omp simd
+      for (int64_t i = 0; i < channels; i++) write(out[i], widen(g[i]) * a[i] + (widen(x[i]) * b[i] + c[i]));
+    }
+  }
+}
+
+// --- Tasks: a part of rows, or some planes ---
+
+int64_t planesATask(const Plan& plan) { return std::max<int64_t>(1, kTask / std::max<int64_t>(1, plan.positions)); }
+
+int64_t tasksOf(const Plan& plan) {
+  if (plan.areChannelsTogether) return static_cast<int64_t>(plan.parts.size());
+  const auto each = planesATask(plan);
+  return (plan.samples * plan.channels + each - 1) / each;
+}
+
+// visit(part, channel, its place among [parts, channels], its place among [groups, channels], where it begins)
+template <typename Visit>
+KONTRAST_INLINE void forPlanes(const Plan& plan, int64_t task, Visit visit) {
+  const auto each = planesATask(plan);
+  const auto end = std::min((task + 1) * each, plan.samples * plan.channels);
+  for (auto place = task * each; place < end; place++) {
+    const auto& part = plan.parts[place / plan.channels];
+    const auto channel = place % plan.channels;
+    visit(part.count, channel, place, part.group * plan.channels + channel, part.offset + channel * plan.positions);
+  }
+}
+
+template <bool hasFloor, typename T, typename E>
+KONTRAST_INLINE Plane<T> planeAt(const Pass<E>& pass, int64_t channel, int64_t in) {
+  const T centre = pass.centre == nullptr ? T(0) : pass.centre[in];
+  if constexpr (!hasFloor) return {centre, 0, 0, 0};
+  return {centre, pass.scale[in], pass.shift[in], pass.floor[channel]};
+}
+
+template <typename E>
+KONTRAST_INLINE void momentsInTask(const Pass<E>& pass, int64_t task) {
+  if (pass.plan.areChannelsTogether) {
+    const auto first = task * pass.plan.channels;
+    momentsOfRows(pass, pass.plan.parts[task], pass.first + first, pass.second + first);
+    return;
+  }
+  forPlanes(pass.plan, task, [&](int64_t count, int64_t, int64_t place, int64_t, int64_t offset) {
+    momentsOfPlane(pass.x + offset, count, pass.first[place], pass.second[place]);
+  });
+}
+
+template <typename E>
+KONTRAST_INLINE void squaresInTask(const Pass<E>& pass, int64_t task) {
+  if (pass.plan.areChannelsTogether) {
+    squaresOfRows(pass, pass.plan.parts[task], pass.first + task * pass.plan.channels);
+    return;
+  }
+  forPlanes(pass.plan, task, [&](int64_t count, int64_t, int64_t place, int64_t, int64_t offset) {
+    pass.first[place] = squaresOfPlane(pass.x + offset, count);
+  });
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void applyInTask(const Pass<E>& pass, int64_t task) {
+  if (pass.plan.areChannelsTogether) {
+    applyToRows<hasFloor>(pass, pass.plan.parts[task]);
+    return;
+  }
+  forPlanes(pass.plan, task, [&](int64_t count, int64_t channel, int64_t, int64_t in, int64_t offset) {
+    const Wide<E> floor = hasFloor ? pass.floor[channel] : 0;
+    applyToPlane<hasFloor>(pass.x + offset, pass.out + offset, count, pass.scale[in], pass.shift[in], floor);
+  });
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void sumsInTask(const Pass<E>& pass, int64_t task) {
+  if (pass.plan.areChannelsTogether) {
+    const auto first = task * pass.plan.channels;
+    sumsOfRows<hasFloor>(pass, pass.plan.parts[task], pass.first + first, pass.second + first,
+                         hasFloor ? pass.third + first : nullptr);
+    return;
+  }
+  forPlanes(pass.plan, task, [&](int64_t count, int64_t channel, int64_t place, int64_t in, int64_t offset) {
+    sumsOfPlane<hasFloor>(pass.gradient + offset, pass.x + offset, count, planeAt<hasFloor, Wide<E>>(pass, channel, in),
+                          pass.first[place], pass.second[place], hasFloor ? pass.third + place : nullptr);
+  });
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void combineInTask(const Pass<E>& pass, int64_t task) {
+  if (pass.plan.areChannelsTogether) {
+    combineInRows<hasFloor>(pass, pass.plan.parts[task]);
+    return;
+  }
+  forPlanes(pass.plan, task, [&](int64_t count, int64_t channel, int64_t, int64_t in, int64_t offset) {
+    combineInPlane<hasFloor>(pass.gradient + offset, pass.x + offset, pass.out + offset, count, pass.a[in], pass.b[in],
+                             pass.c[in], planeAt<hasFloor, Wide<E>>(pass, channel, in));
+  });
+}
+
+#define KONTRAST_NORM_TASKS(E)                                                                                              \
+  KONTRAST_VECTORISED void momentsTask(const Pass<E>& pass, int64_t task) { momentsInTask(pass, task); }                   \
+  KONTRAST_VECTORISED void squaresTask(const Pass<E>& pass, int64_t task) { squaresInTask(pass, task); }                   \
+  KONTRAST_VECTORISED void applyTask(const Pass<E>& pass, int64_t task) { applyInTask<false>(pass, task); }                \
+  KONTRAST_VECTORISED void applyFlooredTask(const Pass<E>& pass, int64_t task) { applyInTask<true>(pass, task); }          \
+  KONTRAST_VECTORISED void sumsTask(const Pass<E>& pass, int64_t task) { sumsInTask<false>(pass, task); }                  \
+  KONTRAST_VECTORISED void sumsFlooredTask(const Pass<E>& pass, int64_t task) { sumsInTask<true>(pass, task); }            \
+  KONTRAST_VECTORISED void combineTask(const Pass<E>& pass, int64_t task) { combineInTask<false>(pass, task); }            \
+  KONTRAST_VECTORISED void combineFlooredTask(const Pass<E>& pass, int64_t task) { combineInTask<true>(pass, task); }
+
+KONTRAST_NORM_TASKS(float)
+KONTRAST_NORM_TASKS(double)
+KONTRAST_NORM_TASKS(Short)
+#undef KONTRAST_NORM_TASKS
+
+// What a value costs, in the multiplications that decide whether a thread is woken.
+constexpr int64_t kCost = 24;
+
+template <typename Task>
+void forTasks(const Plan& plan, Task task) {
+  contrast::forEachTask(tasksOf(plan), plan.samples * plan.channels * plan.positions * kCost, [] { return 0; },
+                        [&](int64_t i, int) { task(i); });
+}
+
+// visit(a value of the type that the tensor's elements are read as)
+template <typename Visit>
+void byType(const at::Tensor& x, Visit visit) {
+  switch (x.scalar_type()) {
+    case at::kFloat:
+      return visit(float{});
+    case at::kDouble:
+      return visit(double{});
+    default:
+      return visit(Short{});
+  }
+}
+
+template <typename E>
+const E* elements(const at::Tensor& x) {
+  return static_cast<const E*>(x.const_data_ptr());
+}
+
+template <typename E>
+std::vector<Wide<E>> narrowed(const Numbers& numbers) {
+  return {numbers.begin(), numbers.end()};
+}
+
+// The parts' sums as the groups'.
+Numbers totalled(const Plan& plan, Numbers parts) {
+  if (static_cast<int64_t>(plan.parts.size()) == plan.groups) return parts;
+  Numbers totals(plan.groups * plan.channels);
+  for (size_t p = 0; p < plan.parts.size(); p++) {
+    const double* from = parts.data() + p * plan.channels;
+    double* to = totals.data() + plan.parts[p].group * plan.channels;
+    for (int64_t c = 0; c < plan.channels; c++) to[c] += from[c];
+  }
+  return totals;
+}
+
+void divideByCounts(const Plan& plan, Numbers& sums) {
+  for (int64_t group = 0; group < plan.groups; group++) {
+    const double share = 1 / plan.counts[group];
+    for (int64_t c = 0; c < plan.channels; c++) sums[group * plan.channels + c] *= share;
+  }
+}
+
+}  // namespace
+
+bool hasPasses(const at::Tensor& x) {
+  const auto type = x.scalar_type();
+  return x.is_cpu() && x.layout() == at::kStrided && (type == at::kFloat || type == at::kDouble || type == at::kBFloat16);
+}
+
+at::Tensor inOneOrder(const at::Tensor& x) {
+  const bool isLast = (x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast)) ||
+                      (x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d));
+  return isLast ? x : x.contiguous();
+}
+
+at::Tensor inOrderOf(const at::Tensor& x, const at::Tensor& values) {
+  const auto last = x.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::ChannelsLast3d;
+  return values.to(x.scalar_type()).contiguous(x.is_contiguous() ? at::MemoryFormat::Contiguous : last);
+}
+
+Plan planOf(const at::Tensor& x, at::IntArrayRef sizes, bool areInterleaved) {
+  Plan plan{};
+  plan.samples = x.size(0);
+  plan.channels = x.size(1);
+  plan.positions = 1;
+  for (int64_t d = 2; d < x.dim(); d++) plan.positions *= x.size(d);
+  plan.areChannelsTogether = plan.positions == 1 || !x.is_contiguous();
+  plan.groups = sizes.empty() ? plan.samples : static_cast<int64_t>(sizes.size());
+  const auto [samples, channels, positions] = std::tuple(plan.samples, plan.channels, plan.positions);
+  if (!plan.areChannelsTogether) {
+    // Each sample is a part.
+    plan.parts.reserve(samples);
+    int64_t sample = 0;
+    for (int64_t group = 0; group < plan.groups; group++) {
+      const auto size = sizes.empty() ? 1 : sizes[group];
+      plan.counts.push_back(static_cast<double>(size * positions));
+      if (areInterleaved) continue;
+      for (int64_t i = 0; i < size; i++, sample++)
+        plan.parts.push_back({group, sample * channels * positions, positions, 1});
+    }
+    for (; sample < samples; sample++)
+      plan.parts.push_back({sample % plan.groups, sample * channels * positions, positions, 1});
+    return plan;
+  }
+  const auto longest = std::max(kRows, kTask / std::max<int64_t>(1, channels) / kRows * kRows);
+  const auto addRows = [&](int64_t group, int64_t offset, int64_t count, int64_t stride) {
+    for (int64_t begin = 0; begin < count; begin += longest)
+      plan.parts.push_back({group, offset + begin * stride, std::min(longest, count - begin), stride});
+  };
+  int64_t before = 0;
+  for (int64_t group = 0; group < plan.groups; group++) {
+    const auto size = sizes.empty() ? 1 : sizes[group];
+    plan.counts.push_back(static_cast<double>(size * positions));
+    if (!areInterleaved) {
+      addRows(group, before * positions * channels, size * positions, channels);
+      before += size;
+    } else if (positions == 1) {
+      addRows(group, group * channels, size, plan.groups * channels);
+    } else {
+      for (int64_t i = 0; i < size; i++)
+        addRows(group, (i * plan.groups + group) * positions * channels, positions, channels);
+    }
+  }
+  return plan;
+}
+
+Moments momentsOf(const Plan& plan, const at::Tensor& x) {
+  const auto places = plan.parts.size() * plan.channels;
+  Numbers means(places), squares(places);
+  byType(x, [&](auto kind) {
+    using E = decltype(kind);
+    Pass<E> pass{plan};
+    pass.x = elements<E>(x);
+    pass.first = means.data();
+    pass.second = squares.data();
+    forTasks(plan, [&](int64_t task) { momentsTask(pass, task); });
+  });
+  if (static_cast<int64_t>(plan.parts.size()) == plan.groups) {
+    divideByCounts(plan, squares);
+    return {std::move(means), std::move(squares)};
+  }
+  Moments found{Numbers(plan.groups * plan.channels), Numbers(plan.groups * plan.channels)};
+  const auto forEach = [&](auto visit) {
+    for (size_t p = 0; p < plan.parts.size(); p++) {
+      const auto& part = plan.parts[p];
+      const double share = static_cast<double>(part.count) / plan.counts[part.group];
+      visit(share, p * plan.channels, part.group * plan.channels, plan.counts[part.group]);
+    }
+  };
+  forEach([&](double share, int64_t from, int64_t to, double) {
+    for (int64_t c = 0; c < plan.channels; c++) found.mean[to + c] += means[from + c] * share;
+  });
+  forEach([&](double share, int64_t from, int64_t to, double count) {
+    for (int64_t c = 0; c < plan.channels; c++) {
+      const double distance = means[from + c] - found.mean[to + c];
+      found.variance[to + c] += squares[from + c] / count + distance * distance * share;
+    }
+  });
+  return found;
+}
+
+Numbers meanSquaresOf(const Plan& plan, const at::Tensor& x) {
+  Numbers parts(plan.parts.size() * plan.channels);
+  byType(x, [&](auto kind) {
+    using E = decltype(kind);
+    Pass<E> pass{plan};
+    pass.x = elements<E>(x);
+    pass.first = parts.data();
+    forTasks(plan, [&](int64_t task) { squaresTask(pass, task); });
+  });
+  auto squares = totalled(plan, std::move(parts));
+  divideByCounts(plan, squares);
+  return squares;
+}
+
+at::Tensor apply(const Plan& plan, const at::Tensor& x, const Map& map) {
+  auto y = at::empty_like(x);
+  byType(x, [&](auto kind) {
+    using E = decltype(kind);
+    const auto scale = narrowed<E>(map.scale), shift = narrowed<E>(map.shift), floor = narrowed<E>(map.floor);
+    Pass<E> pass{plan};
+    pass.x = elements<E>(x);
+    pass.out = static_cast<E*>(y.mutable_data_ptr());
+    pass.scale = scale.data();
+    pass.shift = shift.data();
+    pass.floor = floor.data();
+    forTasks(plan, [&](int64_t task) { map.floor.empty() ? applyTask(pass, task) : applyFlooredTask(pass, task); });
+  });
+  return y;
+}
+
+Sums sumsOf(const Plan& plan, const at::Tensor& gradient, const at::Tensor& x, const Numbers& centre, const Map& map) {
+  const bool hasFloor = !map.floor.empty();
+  const auto places = plan.parts.size() * plan.channels;
+  Numbers sums(places), products(places), all(hasFloor ? places : 0);
+  byType(x, [&](auto kind) {
+    using E = decltype(kind);
+    const auto scale = narrowed<E>(map.scale), shift = narrowed<E>(map.shift), floor = narrowed<E>(map.floor);
+    const auto centres = narrowed<E>(centre);
+    Pass<E> pass{plan};
+    pass.x = elements<E>(x);
+    pass.gradient = elements<E>(gradient);
+    pass.centre = centres.data();
+    pass.scale = scale.data();
+    pass.shift = shift.data();
+    pass.floor = floor.data();
+    pass.first = sums.data();
+    pass.second = products.data();
+    pass.third = all.data();
+    forTasks(plan, [&](int64_t task) { hasFloor ? sumsFlooredTask(pass, task) : sumsTask(pass, task); });
+  });
+  return {totalled(plan, std::move(sums)), totalled(plan, std::move(products)), hasFloor ? totalled(plan, std::move(all)) : Numbers()};
+}
+
+at::Tensor combine(const Plan& plan, const at::Tensor& gradient, const at::Tensor& x, const Numbers& a, const Numbers& b,
+                   const Numbers& c, const Map& map) {
+  const bool hasFloor = !map.floor.empty();
+  auto out = at::empty_like(x);
+  byType(x, [&](auto kind) {
+    using E = decltype(kind);
+    const auto scale = narrowed<E>(map.scale), shift = narrowed<E>(map.shift), floor = narrowed<E>(map.floor);
+    const auto ofA = narrowed<E>(a), ofB = narrowed<E>(b), ofC = narrowed<E>(c);
+    Pass<E> pass{plan};
+    pass.x = elements<E>(x);
+    pass.gradient = elements<E>(gradient);
+    pass.out = static_cast<E*>(out.mutable_data_ptr());
+    pass.a = ofA.data();
+    pass.b = ofB.data();
+    pass.c = ofC.data();
+    pass.scale = scale.data();
+    pass.shift = shift.data();
+    pass.floor = floor.data();
+    forTasks(plan, [&](int64_t task) { hasFloor ? combineFlooredTask(pass, task) : combineTask(pass, task); });
+  });
+  return out;
+}
+
+}  // namespace kontrast::norm

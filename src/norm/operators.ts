@@ -1,0 +1,145 @@
+/** The operators of `native/norm`, by name. All take x [N, C, …] in any floating-point dtype, on any device. */
+import { ops, type Tensor } from '../torch';
+
+const norm = ops.kontrast!;
+
+/**
+ * The groups of samples that share statistics: how many samples each of them has, in the order of the batch. `[N]`: the batch as one;
+ * `[]`: each sample for itself. What is one number a group and channel is then [C] or [N, C], else [groups, C].
+ */
+export type GroupSizes = readonly number[];
+
+/** The mean and the biased variance of each group, without gradients; in float64 for float64, else in float32. */
+export function groupMoments(x: Tensor, sizes: GroupSizes): [mean: Tensor, variance: Tensor] {
+  return norm.group_moments!(x, sizes, false) as [Tensor, Tensor];
+}
+
+/** Σ g and Σ g·(x − mean) of each group, without gradients; for the batch as one, or each sample for itself. */
+export function groupSums(
+  gradient: Tensor,
+  x: Tensor,
+  mean: Tensor,
+  sizes: GroupSizes,
+): [sum: Tensor, product: Tensor] {
+  return norm.group_sums!(gradient, x, mean, sizes) as [Tensor, Tensor];
+}
+
+/** g·a + x·b + c, without gradients; for the batch as one, or each sample for itself. */
+export function groupCombine(
+  gradient: Tensor,
+  x: Tensor,
+  coefficients: readonly [a: Tensor, b: Tensor, c: Tensor],
+  sizes: GroupSizes,
+): Tensor {
+  return norm.group_combine!(gradient, x, ...coefficients, sizes) as Tensor;
+}
+
+/** What {@link groupedBatchNorm} takes besides the input. */
+export interface GroupedBatch {
+  weight: Tensor | null;
+  bias: Tensor | null;
+  sizes: GroupSizes;
+  /** Whether sample i belongs to group i mod their number; sizes are then equal. */
+  interleaved: boolean;
+  eps: number;
+  /** Statistics that move: running ← keep·running + Σ_g weights_g · those of group g, the variance unbiased. */
+  running: { mean: Tensor; variance: Tensor; keep: number; weights: readonly number[] } | null;
+}
+
+/** y = (x − μ_g) / √(σ²_g + eps) · γ + β by the statistics of the group g that the sample belongs to. Twice differentiable. */
+export function groupedBatchNorm(x: Tensor, batch: GroupedBatch): Tensor {
+  const { weight, bias, sizes, interleaved, eps, running } = batch;
+  const { mean = null, variance = null, keep = 0, weights = [] } = running ?? {};
+  return norm.grouped_batch_norm!(x, weight, bias, mean, variance, sizes, interleaved, keep, weights, eps) as Tensor;
+}
+
+/** The statistics that {@link normalizeBy} uses, and how they follow those of the samples they normalise. */
+export interface BlendedStatistics {
+  mean: Tensor;
+  /** Biased. */
+  variance: Tensor;
+  /** The mean μ of these samples themselves; σ² is their biased variance. */
+  ownMean: Tensor;
+  /** w, with dmean = w·dμ and dvariance = w·dσ² + slope·dμ, as one number or each. Default: 1. */
+  share?: Tensor;
+  /** Default: 2·w·(μ − mean), where w weights mean squares. */
+  slope?: Tensor;
+  /** Constants r and d of y = (x̂·r + d)·γ + β, [C]. Default: 1 and 0. */
+  correction?: { r: Tensor; d: Tensor };
+}
+
+/**
+ * y = ((x − mean) / √(variance + eps) · r + d) · γ + β, for the batch as one, or each sample for itself. Differentiable once, in x, γ
+ * and β.
+ */
+export function normalizeBy(
+  x: Tensor,
+  weight: Tensor | null,
+  bias: Tensor | null,
+  statistics: BlendedStatistics,
+  sizes: GroupSizes,
+  eps: number,
+): Tensor {
+  const { mean, variance, ownMean, share = null, slope = null, correction } = statistics;
+  const { r = null, d = null } = correction ?? {};
+  return norm.normalize_by!(x, weight, bias, mean, variance, ownMean, share, slope, r, d, sizes, eps) as Tensor;
+}
+
+/** What {@link uncenteredNorm} takes besides the input. */
+export interface UncenteredSettings {
+  weight: Tensor | null;
+  bias: Tensor | null;
+  eps: number;
+  /** The batch as one, or each sample for itself. */
+  sizes: GroupSizes;
+  /** τ of max(y, τ), [C]. The gradient goes to it where y ≤ τ. */
+  floor?: Tensor | null;
+  /** Added to eps, [C]. */
+  extraEps?: Tensor | null;
+  /** A running mean square of the batch, [C], that moves by `momentum`. */
+  running?: Tensor | null;
+  momentum?: number;
+}
+
+/** y = x / √(mean(x²) + eps) · γ + β. Twice differentiable for the batch as one, once for each sample. */
+export function uncenteredNorm(x: Tensor, settings: UncenteredSettings): Tensor {
+  const { weight, bias, eps, sizes, floor = null, extraEps = null, running = null, momentum = 0 } = settings;
+  return norm.uncentered_norm!(x, weight, bias, floor, extraEps, running, momentum, sizes, eps) as Tensor;
+}
+
+/** What {@link batchChannelNorm} takes besides the input. */
+export interface BatchChannelSettings {
+  weight: Tensor | null;
+  bias: Tensor | null;
+  channelWeight: Tensor | null;
+  channelBias: Tensor | null;
+  runningMean: Tensor;
+  runningVar: Tensor;
+  groups: number;
+  /** Whether the first step uses the running statistics, after they have moved. */
+  estimate: boolean;
+  /** How far the running statistics move. */
+  rate: number;
+  eps: number;
+}
+
+/**
+ * The training pass of batch-channel normalisation, on the CPU in float32, float64 or bfloat16. Differentiable once, in x and the four
+ * parameters.
+ */
+export function batchChannelNorm(x: Tensor, settings: BatchChannelSettings): Tensor {
+  const { weight, bias, channelWeight, channelBias, runningMean, runningVar, groups, estimate, rate, eps } = settings;
+  return norm.batch_channel_norm!(
+    x,
+    weight,
+    bias,
+    channelWeight,
+    channelBias,
+    runningMean,
+    runningVar,
+    groups,
+    estimate,
+    rate,
+    eps,
+  ) as Tensor;
+}
