@@ -52,10 +52,13 @@ struct Pass {
   double *first = nullptr, *second = nullptr, *third = nullptr;  // [parts, channels]
 };
 
-// A pass takes this many rows and channels at a time, which fit a core's first cache, or this many values that follow one another.
-constexpr int64_t kRows = 32;
+// A pass takes this many channels at a time, or this many values that follow one another.
 constexpr int64_t kWidth = 128;
 constexpr int64_t kBlock = 4096;
+// Of so many channels a pass takes this many rows at a time: few enough to stay in a core's first cache, many enough that what is done
+// once for them costs little.
+constexpr int64_t kRows = 32;
+KONTRAST_INLINE int64_t rowsOf(int64_t width) { return std::max(kRows, 2 * kBlock / width); }
 // About how many values a task has.
 constexpr int64_t kTask = 32768;
 
@@ -203,8 +206,9 @@ KONTRAST_INLINE void momentsOfRows(const Pass<E>& pass, const Part& part, double
     T centre[kWidth], sums[kWidth];
     std::fill_n(means + from, width, 0.0);
     std::fill_n(squares + from, width, 0.0);
-    for (int64_t begin = 0; begin < part.count; begin += kRows) {
-      const auto rows = std::min(kRows, part.count - begin);
+    const auto most = rowsOf(width);
+    for (int64_t begin = 0; begin < part.count; begin += most) {
+      const auto rows = std::min(most, part.count - begin);
       const E* x = pass.x + part.offset + begin * stride + from;
       std::fill_n(sums, width, T(0));
       int64_t r = 0;
@@ -247,8 +251,9 @@ KONTRAST_INLINE void squaresOfRows(const Pass<E>& pass, const Part& part, double
     const auto width = std::min(kWidth, channels - from);
     T sums[kWidth];
     std::fill_n(totals + from, width, 0.0);
-    for (int64_t begin = 0; begin < part.count; begin += kRows) {
-      const auto rows = std::min(kRows, part.count - begin);
+    const auto most = rowsOf(width);
+    for (int64_t begin = 0; begin < part.count; begin += most) {
+      const auto rows = std::min(most, part.count - begin);
       const E* x = pass.x + part.offset + begin * part.stride + from;
       std::fill_n(sums, width, T(0));
       int64_t r = 0;
@@ -303,8 +308,9 @@ KONTRAST_INLINE void sumsOfRows(const Pass<E>& pass, const Part& part, double* t
     std::fill_n(totals + from, width, 0.0);
     std::fill_n(products + from, width, 0.0);
     if constexpr (hasFloor) std::fill_n(all + from, width, 0.0);
-    for (int64_t begin = 0; begin < part.count; begin += kRows) {
-      const auto rows = std::min(kRows, part.count - begin);
+    const auto most = rowsOf(width);
+    for (int64_t begin = 0; begin < part.count; begin += most) {
+      const auto rows = std::min(most, part.count - begin);
       const auto offset = part.offset + begin * stride + from;
       const E *x = pass.x + offset, *g = pass.gradient + offset;
       std::fill_n(sums, width, T(0));

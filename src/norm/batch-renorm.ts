@@ -80,11 +80,10 @@ export abstract class BatchRenorm extends BatchNorm {
     const sizes = [x.sizeOf(0)];
     const [mean, variance] = groupMoments(x, sizes);
     const correction = noGrad(() => {
-      const running = runningVar.add(eps).sqrt();
-      const { rMax, dMax } = this.#limits(mean);
-      const r = variance.add(eps).sqrt().div(running).clamp(rMax.reciprocal(), rMax);
-      const d = mean.sub(runningMean).div(running).clamp(dMax.neg(), dMax);
-      return { r, d };
+      const running = runningVar.add(eps);
+      const r = variance.add(eps).div(running).sqrt_();
+      const d = mean.sub(runningMean).div(running.sqrt_());
+      return this.#limited(r, d);
     });
     const momentum = this.countBatch();
     noGrad(() => {
@@ -94,21 +93,24 @@ export abstract class BatchRenorm extends BatchNorm {
     return normalizeBy(x, this.weight, this.bias, { mean, variance, ownMean: mean, correction }, sizes, eps);
   }
 
-  /** The limits for the coming batch, worked out on the device so that nothing waits for it. */
-  #limits(like: Tensor): { rMax: Tensor; dMax: Tensor } {
-    const before = this.numBatchesTracked!.to({ dtype: 'float64' });
-    const ramp = (end: number): Tensor => {
-      const past = before.sub(this.plainBatches);
-      return end > this.plainBatches ? past.div(end - this.plainBatches).clamp(0, 1) : past.ge(0);
-    };
-    const dtype = like.dtype;
-    return {
-      rMax: ramp(this.rampR)
-        .mul(this.rMax - 1)
-        .add(1)
-        .to({ dtype }),
-      dMax: ramp(this.rampD).mul(this.dMax).to({ dtype }),
-    };
+  /** r and d within the limits for the coming batch. */
+  #limited(r: Tensor, d: Tensor): { r: Tensor; d: Tensor } {
+    const { plainBatches, rampR, rampD } = this;
+    const batches = this.numBatchesTracked!;
+    if (batches.device === 'cpu') {
+      const past = batches.itemSync() - plainBatches;
+      const ramp = (end: number) =>
+        end > plainBatches ? Math.min(Math.max(past / (end - plainBatches), 0), 1) : Number(past >= 0);
+      const [rMax, dMax] = [1 + ramp(rampR) * (this.rMax - 1), ramp(rampD) * this.dMax];
+      return { r: r.clamp_(1 / rMax, rMax), d: d.clamp_(-dMax, dMax) };
+    }
+    // Worked out on the device, so that nothing waits for it.
+    const past = batches.to({ dtype: 'float64' }).sub(plainBatches);
+    const ramp = (end: number) => (end > plainBatches ? past.div(end - plainBatches).clamp(0, 1) : past.ge(0));
+    const { dtype } = r;
+    const rMax = ramp(rampR).mul(this.rMax - 1).add(1).to({ dtype }); // prettier-ignore
+    const dMax = ramp(rampD).mul(this.dMax).to({ dtype });
+    return { r: r.clamp(rMax.reciprocal(), rMax), d: d.clamp(dMax.neg(), dMax) };
   }
 }
 

@@ -188,13 +188,21 @@ export class PowerNorm extends Module {
     }
     const { used, own } = noGrad(() => {
       const [mean, variance] = batchStatistics(x);
-      const own = variance.add(mean.square());
-      const { dtype } = own;
-      const count = numBatchesTracked.add_(1).to({ dtype: 'float64' });
-      const phi = runningPhi.to({ dtype });
+      const own = torch.addcmul(variance, mean, mean);
+      const phi = runningPhi.to({ dtype: own.dtype });
+      const count = numBatchesTracked.add_(1);
+      if (count.device === 'cpu') {
+        const batches = count.itemSync();
+        const used = batches <= this.warmUp ? own : phi.clone();
+        const plain = batches < this.warmUp ? phi.lerp(own, 1 / batches) : phi;
+        runningPhi.copy_(plain.lerp(own, momentum));
+        return { used, own };
+      }
+      // On the device, so that nothing waits for it.
       const used = torch.where(count.le(this.warmUp), own, phi);
-      const plain = phi.lerp(own, count.reciprocal().to({ dtype }));
-      runningPhi.copy_(torch.where(count.lt(this.warmUp), plain, phi).lerp(own, momentum));
+      const share = count.to({ dtype: 'float64' }).reciprocal().to({ dtype: own.dtype });
+      const plain = torch.where(count.lt(this.warmUp), phi.lerp(own, share), phi);
+      runningPhi.copy_(plain.lerp(own, momentum));
       return { used, own };
     });
     return powerNorm(x, weight, bias, { used, own, gradientMean: emaGz, eps, backwardMomentum });

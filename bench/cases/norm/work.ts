@@ -8,14 +8,14 @@ export interface Batch {
   steps: number;
 }
 
-const images = { shape: [64, 64, 32, 32], steps: 2 };
+const images = { shape: [64, 64, 32, 32], steps: 6 };
 
 export const batches = {
   contiguous: { ...images, channelsLast: false },
   'channels-last': { ...images, channelsLast: true },
-  vectors: { shape: [256, 512], channelsLast: false, steps: 100 },
+  vectors: { shape: [256, 512], channelsLast: false, steps: 300 },
   /** For what is done to images before any network sees them. */
-  pictures: { shape: [64, 3, 96, 96], channelsLast: false, steps: 2 },
+  pictures: { shape: [64, 3, 96, 96], channelsLast: false, steps: 6 },
 } as const satisfies Record<string, Batch>;
 
 export type BatchName = keyof typeof batches;
