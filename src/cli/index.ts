@@ -11,6 +11,7 @@ import { checking, CommandFailure } from './failure';
 import type { EmbedFlags } from './embed';
 import type { EvaluateFlags } from './evaluate';
 import { print } from './output';
+import type { SetupFlags } from './setup';
 import type { TrainFlags } from './train';
 import { parseCount, parseDevice, parseSeed } from './values';
 
@@ -149,14 +150,36 @@ function createProgram(setExitCode: (code: number) => void): Command {
     });
 
   program
+    .command('doctor')
+    .summary('say whether everything works, and how to fix what does not')
+    .description(
+      'Looks at versions, the system, the addon, LibTorch and where each library is from; trains a few steps and measures the speed on ' +
+        'each device. The exit code is 1 if something does not work.',
+    )
+    .option('--json', 'print JSON, for reports')
+    .action((flags: { json?: boolean }) => {
+      setExitCode((load('./doctor') as typeof import('./doctor')).doctor(flags));
+    });
+
+  program
     .command('setup')
-    .summary('fetch LibTorch')
-    .description('Finds LibTorch, or downloads it into the cache folder and checks it.')
+    .summary('fetch LibTorch, for the CPU or with CUDA')
+    .description(
+      "Finds LibTorch, or downloads it into the cache folder and checks it. No Python is needed; pip's settings say where wheels come " +
+        'from. A download that was interrupted is gone on with.',
+    )
+    .option('--cuda', 'the build with CUDA that suits the driver and the GPUs; it is used from then on')
+    .option('--variant <build>', 'that build with CUDA, such as cu126, also on a machine without a GPU')
+    .option('--cpu', 'go back from a build with CUDA to the LibTorch that is found without it')
+    .option('--dry-run', 'print what would be downloaded, with sizes, and change nothing')
+    .option('--json', 'with --dry-run: print JSON')
+    .option('-y, --yes', 'do not ask before a big download')
     .option('--force', 'download even when a LibTorch is there')
-    .option('--index-url <url>', "a Python package index instead of pip's own")
-    .action(async (flags: { force?: boolean; indexUrl?: string }) => {
-      const { setupLibTorch } = load('../libtorch') as typeof import('../libtorch');
-      await setupLibTorch(flags);
+    .option('--index-url <url>', "a Python package index instead of pip's configured one")
+    .option('--wheels <folder>', 'take all wheels from a folder, without a network')
+    .option('--download-only <folder>', 'gather the wheels in a folder, for --wheels on another machine')
+    .action(async (flags: SetupFlags) => {
+      await (load('./setup') as typeof import('./setup')).setup(flags);
     });
 
   return program;

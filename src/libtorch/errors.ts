@@ -57,5 +57,9 @@ function describe(tried: readonly RefusedPlace[], wrongVersion: boolean, builtFo
   ].join('\n');
 }
 
-/** Fetching LibTorch failed; nothing half-done was left. `code` is `LIBTORCH_DOWNLOAD`, `LIBTORCH_DAMAGED` or `LIBTORCH_LOCKED`. */
+/**
+ * Fetching LibTorch failed; nothing half-done was left but what the next try goes on with. `code` is `LIBTORCH_DOWNLOAD`,
+ * `LIBTORCH_DAMAGED`, `LIBTORCH_SPACE` (the disk is too full), `LIBTORCH_CUDA` (no build with CUDA suits the machine),
+ * `LIBTORCH_DECLINED` or `LIBTORCH_LOCKED`.
+ */
 export class LibTorchSetupError extends KontrastError {}

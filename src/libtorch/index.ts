@@ -12,5 +12,7 @@ export {
   type LocateOptions,
 } from './locate';
 export { readBuildRecord, writeBuildRecord, type BuildRecord } from './record';
-export { setupLibTorch, type SetupOptions } from './setup';
+export { downloadWheels, planSetup, setupLibTorch, type SetupOptions } from './setup';
+export { describePlan, type PlannedWheel, type SetupPlan } from './setup-plan';
+export type { DownloadProgress } from './download-progress';
 export { pinnedVersion, supportedMinors } from './version';

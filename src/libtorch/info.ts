@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from './cache';
-import { locateLibTorch, ownPackageRoot, type LocateOptions, type LibTorch } from './locate';
-import { readBuildRecord } from './record';
+import { addonRelease } from './addon';
+import { locateLibTorch, type LocateOptions, type LibTorch } from './locate';
+import { ownPackageRoot } from './record';
 import { pinnedVersion } from './version';
 
 /** What can be told without loading the addon; `kontrast info` prints it before what LibTorch itself reports. */
@@ -36,7 +37,7 @@ export function libtorchInfo(options: LocateOptions = {}): LibTorchInfo {
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
     pinned: pinnedVersion,
-    builtFor: readBuildRecord(packageRoot)?.libtorchVersion ?? null,
+    builtFor: addonRelease(packageRoot) ?? null,
     libtorch: locateLibTorch(options),
     cache: cacheFolder(env),
   };

@@ -1,9 +1,12 @@
 import { dirname, resolve } from 'node:path';
 import { cacheFolder, listCache, refuseCacheEntry } from './cache';
+import { readChoice } from './choice';
 import { LibTorchNotFoundError, type RefusedPlace } from './errors';
 import { readLibTorchFolder, type LibTorchFolder } from './folder';
 import { findPythonTorch, pythonCommand } from './python';
-import { readBuildRecord } from './record';
+import { addonPackage, libtorchPackage, ownPlatform } from './platforms';
+import { ownPackageRoot, readBuildRecord } from './record';
+import { addonBuiltFor, resolvePackage } from './addon';
 import { parseVersion, pinnedVersion, refuseVersion } from './version';
 
 /** The place that a LibTorch was found in. */
@@ -26,21 +29,33 @@ export interface LocateOptions {
   needsHeaders?: boolean;
 }
 
-/** The folder of kontrast's `package.json`: two levels up from `src/libtorch` and from `dist/libtorch`. */
-export const ownPackageRoot: string = resolve(__dirname, '..', '..');
-
 /** The npm package that would hold LibTorch for this platform. */
-export const platformPackage = `@kontrast/libtorch-${process.platform}-${process.arch}-cpu`;
+export const platformPackage = libtorchPackage(ownPlatform);
 
 /**
- * Looks at every place, in this order: the folder named by `LIBTORCH`; the npm platform package beside us; the `torch`
- * that `python3` imports; kontrast's own cache folder. The first that fits is taken. A `LIBTORCH` that does not fit is an error
- * and not passed over, since someone asked for it by name.
+ * Looks at every place, in this order: the folder named by `LIBTORCH`; what `kontrast setup --cuda` has chosen, until
+ * `kontrast setup --cpu` forgets it; the npm platform package beside us; the `torch` that `python3` imports; kontrast's own cache
+ * folder. The first that fits is taken. A `LIBTORCH` that does not fit is an error and not passed over, since someone asked for it
+ * by name.
  *
  * @throws LibTorchNotFoundError when no place has a LibTorch that fits
  */
 export function searchLibTorch(options: LocateOptions = {}): LibTorch {
-  return search(options, []);
+  const tried: RefusedPlace[] = [];
+  return takeChosen(options, tried) ?? search(options, tried);
+}
+
+/** What `kontrast setup --cuda` has chosen: it was asked for, and so goes before what is merely there. */
+function takeChosen(options: LocateOptions, tried: RefusedPlace[]): LibTorch | null {
+  const { env = process.env } = options;
+  const choice = env.LIBTORCH ? null : readChoice(cacheFolder(env));
+  if (choice === null) return null;
+  const { root, source } = choice;
+  const place = 'choice of kontrast setup --cuda';
+  const damage = source === 'cache' ? refuseCacheEntry({ folder: dirname(root), root, version: '' }) : null;
+  if (damage === null) return accept(source, place, root, options, tried);
+  tried.push({ place, path: root, reason: damage });
+  return null;
 }
 
 function search(options: LocateOptions, tried: RefusedPlace[]): LibTorch {
@@ -56,7 +71,9 @@ function search(options: LocateOptions, tried: RefusedPlace[]): LibTorch {
   }
   tried.push({ place: 'LIBTORCH', reason: 'not set' });
 
-  const packageFolder = resolvePackage(packageRoot);
+  // The addon's package asks for it, and package managers that are strict let only that one see it.
+  const addon = resolvePackage(addonPackage(ownPlatform), [packageRoot]);
+  const packageFolder = resolvePackage(platformPackage, addon === null ? [packageRoot] : [addon, packageRoot]);
   if (packageFolder === null) tried.push({ place: `npm package ${platformPackage}`, reason: 'not installed' });
   else {
     const found = consider('package', `npm package ${platformPackage}`, packageFolder);
@@ -85,18 +102,20 @@ function search(options: LocateOptions, tried: RefusedPlace[]): LibTorch {
 }
 
 /**
- * The LibTorch for the compiled addon, found without starting another process where possible: `LIBTORCH`, then the folder
- * that the addon was built with while it is still there in the same minor release, then {@link searchLibTorch}.
+ * The LibTorch for the compiled addon, found without starting another process where possible: `LIBTORCH`, then what
+ * `kontrast setup --cuda` has chosen, then the folder that the addon was built with while it is still there in the same minor release,
+ * then the other places of {@link searchLibTorch}.
  *
  * @throws LibTorchNotFoundError when there is none of the minor release that the addon was built for
  */
 export function locateLibTorch(options: LocateOptions = {}): LibTorch {
   const { env = process.env, packageRoot = ownPackageRoot } = options;
+  const bound = { ...options, builtFor: options.builtFor ?? addonBuiltFor(packageRoot) };
   const record = readBuildRecord(packageRoot);
-  if (!record) return searchLibTorch(options);
-  const bound = { ...options, builtFor: options.builtFor ?? parseVersion(record.libtorchVersion).minor };
   const tried: RefusedPlace[] = [];
-  if (!env.LIBTORCH) {
+  const chosen = takeChosen(bound, tried);
+  if (chosen) return chosen;
+  if (record !== null && !env.LIBTORCH) {
     const found = accept(record.libtorchSource, 'where the build found it', record.libtorchRoot, bound, tried);
     if (found) return found;
   }
@@ -130,12 +149,4 @@ function accept(
     return null;
   }
   return { ...folder, source };
-}
-
-function resolvePackage(packageRoot: string): string | null {
-  try {
-    return dirname(require.resolve(`${platformPackage}/package.json`, { paths: [packageRoot] }));
-  } catch {
-    return null;
-  }
 }

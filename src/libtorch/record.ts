@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { writeFileAtomic } from '../torch/files';
 import type { LibTorchSource } from './locate';
 
@@ -14,6 +14,9 @@ export interface BuildRecord {
   /** Hash of the native sources and of what else the build depends on; the build is skipped while it stays the same. */
   sourcesHash: string;
 }
+
+/** The folder of kontrast's `package.json`: two levels up from `src/libtorch` and from `dist/libtorch`. */
+export const ownPackageRoot: string = resolve(__dirname, '..', '..');
 
 /** The file of the record; `packageRoot` is the folder of kontrast's `package.json`. */
 export function buildRecordPath(packageRoot: string): string {

@@ -87,4 +87,15 @@ export type { ScriptArgument, ScriptResult } from './script-values';
 export { joinStates, partOfState, type JsonObject, type JsonValue, type StateDict, type Stateful } from './state';
 export { isTensor, keepNew, Tensor, type BackwardOptions, type ToOptions } from './tensor';
 export { Event, Stream, synchronizeAsync, withStream, type EventOptions, type StreamOptions } from './streams';
-export type * from './types';
+export type {
+  Complex,
+  DType,
+  DTypeOption,
+  Device,
+  Layout,
+  MemoryFormat,
+  NestedArray,
+  Scalar,
+  TensorOptions,
+  TypedArray,
+} from './types';

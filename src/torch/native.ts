@@ -2,9 +2,11 @@
  * The addon's functions, typed. This is the one file that names them and the one place where the addon's untyped exports
  * become typed.
  */
-import { existsSync, readdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { findAddon, type Addon } from '../libtorch/addon';
 import { locateLibTorch, type LibTorch } from '../libtorch/locate';
+import { ensureTried } from '../libtorch/trial';
 import { errorFromNative, KontrastError, type NativeFailure } from './errors';
 
 /** A tensor in the addon's table. 0 is no tensor. */
@@ -247,23 +249,20 @@ export interface Native {
 }
 
 /** What the addon exports: its functions for one copy of kontrast, given how failures become errors and what warnings do. */
-interface Addon {
+interface Exports {
   instantiate(makeError: (failure: NativeFailure) => Error, onWarning: (message: string) => void): Native;
 }
 
-/** The folder of the compiled addon, beside `src` and `dist`. */
-const buildFolder = resolve(__dirname, '..', '..', 'build', 'Release');
-
-function requireAddon<T>(file: string): T {
-  const path = join(buildFolder, file);
-  if (!existsSync(path)) {
-    throw new KontrastError(
-      `kontrast's addon is not built: ${path} is missing. Run \`npm run setup\` in kontrast's folder.`,
-      { code: 'ADDON_MISSING' },
-    );
+function requireAddon<T>(addon: Addon, file: string): T {
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports
+    return require(join(addon.folder, file)) as T;
+  } catch (error) {
+    throw new KontrastError(`kontrast's addon at ${addon.folder} does not load: ${(error as Error).message}`, {
+      code: 'ADDON_LOAD',
+      cause: error,
+    });
   }
-  // eslint-disable-next-line @typescript-eslint/no-require-imports
-  return require(path) as T;
 }
 
 /** The libraries to open, in an order in which each finds what it needs already loaded. CUDA's kernels come last. */
@@ -276,8 +275,10 @@ function librariesOf(libtorch: LibTorch): string[] {
 }
 
 function load(): { native: Native; libtorch: LibTorch } {
-  const libtorch = locateLibTorch();
-  const loader = requireAddon<{ open(path: string): void }>('kontrast_loader.node');
+  const addon = findAddon();
+  const libtorch = locateLibTorch({ builtFor: addon.builtFor ?? undefined });
+  ensureTried(addon, libtorch);
+  const loader = requireAddon<{ open(path: string): void }>(addon, 'kontrast_loader.node');
   for (const library of librariesOf(libtorch)) {
     try {
       loader.open(join(libtorch.lib, library));
@@ -288,7 +289,7 @@ function load(): { native: Native; libtorch: LibTorch } {
       });
     }
   }
-  const native = requireAddon<Addon>('kontrast.node').instantiate(errorFromNative, (message) => {
+  const native = requireAddon<Exports>(addon, 'kontrast.node').instantiate(errorFromNative, (message) => {
     process.emitWarning(message, { type: 'LibTorchWarning', code: 'LIBTORCH' });
   });
   return { native, libtorch };

@@ -167,7 +167,7 @@ describe('kontrast', function () {
   });
 
   it('has help for every command, a version, and 2 for what it does not know', async () => {
-    for (const command of ['train', 'evaluate', 'embed', 'info', 'setup']) {
+    for (const command of ['train', 'evaluate', 'embed', 'info', 'doctor', 'setup']) {
       const { code, out } = await kontrast(command, '--help');
       assert.equal(code, 0, command);
       assert.match(out, new RegExp(`Usage: kontrast ${command}`));

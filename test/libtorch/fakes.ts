@@ -36,22 +36,18 @@ export function writeTorch(folder: string, version: string): string {
   return folder;
 }
 
-/** A stand-in for python3 on a PATH of its own, and a cache folder: nothing of the real machine is seen. */
+/** A stand-in for python3 on a PATH of its own, no package index, and a cache folder: nothing of the real machine is seen. */
 export function isolatedEnvironment(base: string, torch: string | null = null): NodeJS.ProcessEnv {
   const bin = join(base, 'bin');
-  writeFiles(bin, {
-    python3: `#!/bin/sh
-if [ "$1" = -c ]; then printf '%s' '${torch ?? ''}'; exit 0; fi
-[ "$1 $2" = '-m pip' ] || exit 9
-[ "$3" = --version ] && exit 0
-echo "$*" >> '${join(base, 'pip.log')}'
-while [ $# -gt 1 ]; do [ "$1" = --dest ] && dest=$2; shift; done
-[ -f '${join(base, 'offer')}' ] || { echo "ERROR: No matching distribution found for $1" >&2; exit 1; }
-cp "$(cat '${join(base, 'offer')}')" "$dest/"
-`,
-  });
+  writeFiles(bin, { python3: `#!/bin/sh\n[ "$1" = -c ] || exit 9\nprintf '%s' '${torch ?? ''}'\n` });
   chmodSync(join(bin, 'python3'), 0o755);
-  return { PATH: `${bin}:/usr/bin:/bin`, KONTRAST_CACHE: join(base, 'cache'), HOME: base };
+  return {
+    PATH: `${bin}:/usr/bin:/bin`,
+    KONTRAST_CACHE: join(base, 'cache'),
+    HOME: base,
+    PIP_CONFIG_FILE: '/dev/null',
+    PIP_NO_INDEX: '1',
+  };
 }
 
 /** One file of an archive. */
@@ -103,19 +99,4 @@ export function wheelEntries(name: string, files: Record<string, string | Buffer
   });
   const record = `${name}.dist-info/RECORD`;
   return [...entries, { name: record, content: Buffer.from([...lines, `${record},,`, ''].join('\n')) }];
-}
-
-/** The entries of a small wheel of PyTorch, with files in it that are not needed. */
-export function torchWheelEntries(version: string, more: Record<string, string | Buffer> = {}): ZipEntry[] {
-  const files: Record<string, string | Buffer> = {};
-  for (const [path, content] of Object.entries(torchFiles(version))) files[`torch/${path}`] = content;
-  return wheelEntries(`torch-${version}`, {
-    ...files,
-    'torch/__init__.py': 'raise ImportError\n',
-    'torch/lib/libtorch_python.so': 'not needed',
-    'torch/lib/libgomp.so.1': 'gomp',
-    'torch/share/cmake/Torch/TorchConfig.cmake': '# CMake\n',
-    [`torch-${version}.dist-info/licenses/LICENSE`]: 'the licence\n',
-    ...more,
-  });
 }

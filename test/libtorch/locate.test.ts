@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { manifestName } from '../../src/libtorch/cache';
+import { removeChoice, writeChoice } from '../../src/libtorch/choice';
 import { LibTorchNotFoundError } from '../../src/libtorch/errors';
 import { essentialLibraries } from '../../src/libtorch/folder';
 import { locateLibTorch, platformPackage, searchLibTorch, type LocateOptions } from '../../src/libtorch/locate';
@@ -58,6 +59,35 @@ describe('finding LibTorch', () => {
     rmSync(ofPython, { recursive: true });
     assert.deepEqual(found(), { root: cached, source: 'cache' });
     writeTorch(ofPython, '2.13.0+cpu');
+  });
+
+  it('takes what kontrast setup --cuda has chosen before all but LIBTORCH, while it fits', () => {
+    const cuda = writeCache(env.KONTRAST_CACHE!, '2.13.0', 'cu130');
+    const chosen = { root: cuda, source: 'cache' as const };
+    writePackage(packageRoot, '2.13.0');
+    writeChoice(env.KONTRAST_CACHE!, chosen);
+    assert.deepEqual([search().root, search().source], [cuda, 'cache']);
+    assert.equal(search({ LIBTORCH: named }).source, 'environment');
+    // A choice that was damaged, removed or is of another version is passed over, and told of when nothing else fits.
+    const rest = { PATH: '', KONTRAST_CACHE: join(base, 'other-cache') };
+    const nowhere = join(base, 'nowhere');
+    writeChoice(rest.KONTRAST_CACHE, chosen);
+    for (const [spoil, options, reason] of [
+      [() => undefined, { builtFor: '2.14' }, 'version 2.13.0, but the addon was built for 2.14'],
+      [() => rmSync(join(cuda, 'include'), { recursive: true }), { needsHeaders: true }, /^its headers/],
+      [() => writeFiles(cuda, { [`lib/${essentialLibraries[1]}`]: 'short' }), {}, /damaged/],
+      [() => rmSync(cuda, { recursive: true }), {}, /damaged \(missing/],
+    ] as const) {
+      spoil();
+      const { tried } = failure(() => search(rest, { packageRoot: nowhere, ...options }));
+      assert.equal(tried[0]!.place, 'choice of kontrast setup --cuda');
+      assert.match(tried[0]!.reason, typeof reason === 'string' ? new RegExp(reason) : reason);
+    }
+    writeChoice(rest.KONTRAST_CACHE, { root: ofPython, source: 'python' });
+    assert.equal(search(rest, { packageRoot: nowhere }).source, 'python');
+    rmSync(join(cuda, '..'), { recursive: true });
+    removeChoice(env.KONTRAST_CACHE!);
+    rmSync(ofPackage, { recursive: true });
   });
 
   it('passes over a version that does not fit, in every place but LIBTORCH', () => {
@@ -158,6 +188,15 @@ describe('finding LibTorch for the compiled addon', () => {
     writeBuildRecord(packageRoot, record);
     const { root, source } = locate({ PATH: '' });
     assert.deepEqual({ root, source }, { root: built, source: 'cache' });
+  });
+
+  it('lets what kontrast setup --cuda has chosen go before it', () => {
+    const chosen = writeTorch(join(base, 'chosen'), '2.13.0+cu130');
+    writeChoice(env.KONTRAST_CACHE!, { root: chosen, source: 'python' });
+    assert.deepEqual([locate({ PATH: '' }).root, locate({ PATH: '' }).variant], [chosen, 'cu130']);
+    writeTorch(chosen, '2.14.0+cu130');
+    assert.equal(locate({ PATH: '' }).root, built);
+    removeChoice(env.KONTRAST_CACHE!);
   });
 
   it('lets LIBTORCH go first', () => {
