@@ -67,7 +67,7 @@ export interface MoCoOptions {
   seed?: number;
   /** Default `'cpu'`. */
   device?: Device;
-  /** The memory format of the weights of convolutions. Default `'contiguous'`. */
+  /** The memory format of the weights of convolutions. Default `'contiguous_format'`. */
   memoryFormat?: MemoryFormat;
 }
 

@@ -17,7 +17,8 @@ export function cosineMomentum(options: { start: number; stepsTotal: number }): 
 
 /**
  * min(limit, (1 + s) / (10 + s)): short memory in the first steps, when the weights move far, as in TensorFlow's
- * moving average.
+ * moving average. It reaches a limit of 0.97 after some 290 steps and 0.99 after some 890; a training of fewer steps never
+ * has it, and wants the limit itself.
  */
 export function risingMomentum(options: { limit: number }): (step: number) => number {
   const limit = numberWithin(0, 1, options.limit, 'risingMomentum: limit');
