@@ -135,7 +135,8 @@ std::string nameOf(torch::autograd::Node& node) {
 Napi::Value gradientFunction(Environment& environment, const Napi::CallbackInfo& info) {
   const auto env = info.Env();
   const auto& tensor = environment.tensors.at(info[0].As<Napi::Number>().DoubleValue());
-  c10::intrusive_ptr<torch::autograd::Node> node;
+  // A pointer of one kind or another, by LibTorch's release.
+  std::decay_t<decltype(tensor.grad_fn())> node;
   try {
     node = tensor.grad_fn();
   } catch (const c10::Error&) {

@@ -79,9 +79,9 @@ function tryBuild(tool, libtorch) {
   const name = `${tool}, LibTorch ${version}`;
   try {
     const copy = copyOf(work);
-    const options = { cwd: copy, env: { ...process.env, LIBTORCH: libtorch } };
+    // A build for CUDA computes on the CPU here, whether or not NVIDIA's libraries are beside it.
+    const options = { cwd: copy, env: { ...process.env, LIBTORCH: libtorch, KONTRAST_CUDA: '0' } };
     for (const [command, args] of tools[tool](copy, libtorch)) run(command, args, options);
-    // A build for CUDA computes on the CPU here, whether or not there is a GPU.
     const printed = run(process.execPath, ['-e', program], options);
     console.log(`passed  ${name} (${((performance.now() - started) / 60000).toFixed(1)} min): ${printed}`);
     return true;

@@ -137,11 +137,11 @@ function otherPlatforms(tarballs) {
 
 const managers = {
   npm: {
-    command: () => [join(dirname(run('npm', ['root', '--global']).trim()), 'node_modules', 'npm', 'bin', 'npm-cli.js')],
+    command: () => [join(tool('npm@12'), 'bin', 'npm-cli.js')],
     install: ['install', '--no-audit', '--no-fund', 'kontrast', 'typescript'],
   },
   pnpm: {
-    command: () => [join(tool('pnpm@10'), 'bin', 'pnpm.cjs')],
+    command: () => [join(tool('pnpm@11'), 'bin', 'pnpm.mjs')],
     install: ['add', 'kontrast', 'typescript'],
   },
   yarn: {
