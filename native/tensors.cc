@@ -208,6 +208,12 @@ Napi::Value layout(Environment& environment, const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(tensorOf(environment, info).layout()));
 }
 
+// isContiguous(handle, LibTorch's number of a memory format). The operator of this name is not in every release.
+Napi::Value isContiguous(Environment& environment, const Napi::CallbackInfo& info) {
+  const auto format = static_cast<c10::MemoryFormat>(info[1].As<Napi::Number>().Int32Value());
+  return Napi::Boolean::New(info.Env(), tensorOf(environment, info).is_contiguous(format));
+}
+
 Napi::Value device(Environment& environment, const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), tensorOf(environment, info).device().str());
 }
@@ -387,6 +393,7 @@ void defineTensors(Napi::Env env, Napi::Object exports, Environment& environment
   define(env, exports, "strides", guarded<strides>, environment);
   define(env, exports, "numel", guarded<numel>, environment);
   define(env, exports, "dtype", guarded<dtype>, environment);
+  define(env, exports, "isContiguous", guarded<isContiguous>, environment);
   define(env, exports, "isIndex", guarded<isIndex>, environment);
   define(env, exports, "layout", guarded<layout>, environment);
   define(env, exports, "device", guarded<device>, environment);

@@ -14,6 +14,7 @@ export const handWrittenMembers = [
   'dispose',
   'dtype',
   'grad',
+  'isContiguous',
   'isDisposed',
   'isLeaf',
   'item',

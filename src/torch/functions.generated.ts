@@ -1628,10 +1628,6 @@ export interface TorchFunctions {
   isComplex(self: Tensor): boolean;
   /** `is_conj(Tensor self) -> bool` */
   isConj(self: Tensor): boolean;
-  /** `is_contiguous(Tensor self) -> bool` */
-  isContiguous(self: Tensor): boolean;
-  /** `is_contiguous.memory_format(Tensor self, MemoryFormat memory_format) -> bool` */
-  isContiguous(self: Tensor, memoryFormat: MemoryFormat): boolean;
   /** `is_floating_point(Tensor self) -> bool` */
   isFloatingPoint(self: Tensor): boolean;
   /** `is_inference(Tensor self) -> bool` */

@@ -29,52 +29,52 @@ greater_equal_ greater_ gt gt_ hardshrink hardsigmoid hardsigmoid_ hardswish har
 hash_tensor heaviside heaviside_ hinge_embedding_loss histc histogram histogramdd hsplit huber_loss hypot hypot_ i0
 i0_ igamma igamma_ igammac igammac_ im2col imag index index_add index_add_ index_copy index_copy_ index_fill
 index_fill_ index_put index_put_ index_reduce index_reduce_ index_select indices indices_copy inner int_repr inverse
-is_coalesced is_complex is_conj is_contiguous is_floating_point is_inference is_neg is_nonzero is_pinned is_same_size
-is_set_to is_signed isclose isfinite isinf isnan isneginf isposinf isreal istft kl_div kron kthvalue l1_loss lcm lcm_
-ldexp ldexp_ le le_ leaky_relu leaky_relu_ lerp lerp_ less less_equal less_equal_ less_ lgamma lgamma_
-linalg_cholesky linalg_cholesky_ex linalg_cond linalg_cross linalg_eig linalg_eigh linalg_eigvals linalg_eigvalsh
-linalg_ldl_factor linalg_ldl_factor_ex linalg_lstsq linalg_matmul linalg_matrix_exp linalg_matrix_norm
-linalg_matrix_power linalg_matrix_rank linalg_norm linalg_pinv linalg_solve_triangular linalg_tensorinv
-linalg_tensorsolve linalg_vector_norm log log10 log10_ log1p log1p_ log2 log2_ log_normal log_normal_ log_sigmoid
-log_softmax log_ logaddexp logaddexp2 logcumsumexp logdet logical_and logical_and_ logical_not logical_not_
-logical_or logical_or_ logical_xor logical_xor_ logit logit_ logsumexp lt lt_ lu_solve mH mT masked_fill masked_fill_
-masked_scatter masked_scatter_ masked_select matmul matrix_exp matrix_H matrix_power max max_pool1d
-max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d
-max_unpool3d maximum mean median min minimum mish mish_ mm mode moveaxis movedim mse_loss msort mul mul_
-multi_margin_loss multilabel_margin_loss multinomial multiply multiply_ mv mvlgamma mvlgamma_ nan_to_num nan_to_num_
-nanmean nanmedian nanquantile nansum narrow narrow_copy native_channel_shuffle native_norm ne ne_ neg neg_ negative
-negative_ nested_to_padded_tensor new_empty new_empty_strided new_full new_ones new_zeros nextafter nextafter_
-nll_loss nll_loss2d nll_loss_nd nonzero nonzero_numpy nonzero_static norm normal_functional normal_ not_equal
-not_equal_ nuclear_norm numel numpy_T one_hot ones_like orgqr ormqr outer pad pdist permute permute_copy pin_memory
-pinverse pixel_shuffle pixel_unshuffle poisson polygamma_ positive pow pow_ prelu prod put put_ q_per_channel_axis
-q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qr quantile quantize_per_channel
-quantize_per_tensor quantize_per_tensor_dynamic quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d
-rad2deg rad2deg_ rand_like randint_like randn_like random random_ ravel real reciprocal reciprocal_ reflection_pad1d
-reflection_pad2d reflection_pad3d relu relu6 relu6_ relu_ remainder remainder_ renorm renorm_ repeat
-repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape reshape_as resize resize_as
-resize_as_sparse resize_as_sparse_ resize_as_ resize_ resolve_conj resolve_neg retain_grad retains_grad roll rot90
-round round_ row_indices row_indices_copy rrelu rrelu_with_noise rrelu_with_noise_functional rrelu_with_noise_ rrelu_
-rsqrt rsqrt_ rsub scatter scatter_add scatter_add_ scatter_reduce scatter_reduce_ scatter_ select select_copy
-select_scatter selu selu_ set set_ sgn sgn_ sigmoid sigmoid_ sign sign_ signbit silu silu_ sin sin_ sinc sinc_ sinh
-sinh_ slice slice_copy slice_inverse slice_scatter slogdet slow_conv3d slow_conv_dilated2d slow_conv_dilated3d
-slow_conv_transpose2d slow_conv_transpose3d smm smooth_l1_loss soft_margin_loss softmax softplus softshrink sort
-sparse_dim sparse_mask sparse_resize sparse_resize_and_clear sparse_resize_and_clear_ sparse_resize_
-sparse_sampled_addmm special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1 special_digamma
-special_entr special_erf special_erfc special_erfcx special_erfinv special_exp2 special_expit special_expm1
-special_gammainc special_gammaincc special_gammaln special_i0 special_i0e special_i1 special_i1e special_log1p
-special_log_ndtr special_log_softmax special_logit special_logsumexp special_modified_bessel_i0
-special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1 special_multigammaln special_ndtr
-special_ndtri special_psi special_round special_sinc special_softmax special_xlog1py special_xlogy special_zeta split
-split_copy split_with_sizes split_with_sizes_copy sqrt sqrt_ square square_ squeeze squeeze_copy squeeze_ sspaddmm
-std std_mean stft storage_offset stride sub sub_ subtract subtract_ sum sum_to_size svd swapaxes swapaxes_ swapdims
-swapdims_ t t_copy t_ take take_along_dim tan tan_ tanh tanh_ tensor_split tensordot thnn_conv2d threshold threshold_
-tile to_dense to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_csc to_sparse_csr topk trace transpose
-transpose_copy transpose_ triangular_solve tril tril_ triu triu_ true_divide true_divide_ trunc trunc_ type_as unbind
-unbind_copy unflatten unfold unfold_copy uniform uniform_ unique_consecutive unique_dim unique_dim_consecutive
-unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze unsqueeze_copy unsqueeze_ upsample_bicubic2d
-upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
-values values_copy var var_mean vdot view view_as view_as_complex view_as_complex_copy view_as_real view_as_real_copy
-view_copy vsplit xlogy xlogy_ zero zero_ zeros_like
+is_coalesced is_complex is_conj is_floating_point is_inference is_neg is_nonzero is_pinned is_same_size is_set_to
+is_signed isclose isfinite isinf isnan isneginf isposinf isreal istft kl_div kron kthvalue l1_loss lcm lcm_ ldexp
+ldexp_ le le_ leaky_relu leaky_relu_ lerp lerp_ less less_equal less_equal_ less_ lgamma lgamma_ linalg_cholesky
+linalg_cholesky_ex linalg_cond linalg_cross linalg_eig linalg_eigh linalg_eigvals linalg_eigvalsh linalg_ldl_factor
+linalg_ldl_factor_ex linalg_lstsq linalg_matmul linalg_matrix_exp linalg_matrix_norm linalg_matrix_power
+linalg_matrix_rank linalg_norm linalg_pinv linalg_solve_triangular linalg_tensorinv linalg_tensorsolve
+linalg_vector_norm log log10 log10_ log1p log1p_ log2 log2_ log_normal log_normal_ log_sigmoid log_softmax log_
+logaddexp logaddexp2 logcumsumexp logdet logical_and logical_and_ logical_not logical_not_ logical_or logical_or_
+logical_xor logical_xor_ logit logit_ logsumexp lt lt_ lu_solve mH mT masked_fill masked_fill_ masked_scatter
+masked_scatter_ masked_select matmul matrix_exp matrix_H matrix_power max max_pool1d max_pool1d_with_indices
+max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d max_unpool3d maximum mean median
+min minimum mish mish_ mm mode moveaxis movedim mse_loss msort mul mul_ multi_margin_loss multilabel_margin_loss
+multinomial multiply multiply_ mv mvlgamma mvlgamma_ nan_to_num nan_to_num_ nanmean nanmedian nanquantile nansum
+narrow narrow_copy native_channel_shuffle native_norm ne ne_ neg neg_ negative negative_ nested_to_padded_tensor
+new_empty new_empty_strided new_full new_ones new_zeros nextafter nextafter_ nll_loss nll_loss2d nll_loss_nd nonzero
+nonzero_numpy nonzero_static norm normal_functional normal_ not_equal not_equal_ nuclear_norm numel numpy_T one_hot
+ones_like orgqr ormqr outer pad pdist permute permute_copy pin_memory pinverse pixel_shuffle pixel_unshuffle poisson
+polygamma_ positive pow pow_ prelu prod put put_ q_per_channel_axis q_per_channel_scales q_per_channel_zero_points
+q_scale q_zero_point qr quantile quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic
+quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d rad2deg rad2deg_ rand_like randint_like randn_like
+random random_ ravel real reciprocal reciprocal_ reflection_pad1d reflection_pad2d reflection_pad3d relu relu6 relu6_
+relu_ remainder remainder_ renorm renorm_ repeat repeat_interleave replication_pad1d replication_pad2d
+replication_pad3d reshape reshape_as resize resize_as resize_as_sparse resize_as_sparse_ resize_as_ resize_
+resolve_conj resolve_neg retain_grad retains_grad roll rot90 round round_ row_indices row_indices_copy rrelu
+rrelu_with_noise rrelu_with_noise_functional rrelu_with_noise_ rrelu_ rsqrt rsqrt_ rsub scatter scatter_add
+scatter_add_ scatter_reduce scatter_reduce_ scatter_ select select_copy select_scatter selu selu_ set set_ sgn sgn_
+sigmoid sigmoid_ sign sign_ signbit silu silu_ sin sin_ sinc sinc_ sinh sinh_ slice slice_copy slice_inverse
+slice_scatter slogdet slow_conv3d slow_conv_dilated2d slow_conv_dilated3d slow_conv_transpose2d slow_conv_transpose3d
+smm smooth_l1_loss soft_margin_loss softmax softplus softshrink sort sparse_dim sparse_mask sparse_resize
+sparse_resize_and_clear sparse_resize_and_clear_ sparse_resize_ sparse_sampled_addmm special_bessel_j0
+special_bessel_j1 special_bessel_y0 special_bessel_y1 special_digamma special_entr special_erf special_erfc
+special_erfcx special_erfinv special_exp2 special_expit special_expm1 special_gammainc special_gammaincc
+special_gammaln special_i0 special_i0e special_i1 special_i1e special_log1p special_log_ndtr special_log_softmax
+special_logit special_logsumexp special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0
+special_modified_bessel_k1 special_multigammaln special_ndtr special_ndtri special_psi special_round special_sinc
+special_softmax special_xlog1py special_xlogy special_zeta split split_copy split_with_sizes split_with_sizes_copy
+sqrt sqrt_ square square_ squeeze squeeze_copy squeeze_ sspaddmm std std_mean stft storage_offset stride sub sub_
+subtract subtract_ sum sum_to_size svd swapaxes swapaxes_ swapdims swapdims_ t t_copy t_ take take_along_dim tan tan_
+tanh tanh_ tensor_split tensordot thnn_conv2d threshold threshold_ tile to_dense to_padded_tensor to_sparse
+to_sparse_bsc to_sparse_bsr to_sparse_csc to_sparse_csr topk trace transpose transpose_copy transpose_
+triangular_solve tril tril_ triu triu_ true_divide true_divide_ trunc trunc_ type_as unbind unbind_copy unflatten
+unfold unfold_copy uniform uniform_ unique_consecutive unique_dim unique_dim_consecutive unsafe_chunk unsafe_split
+unsafe_split_with_sizes unsqueeze unsqueeze_copy unsqueeze_ upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d values values_copy var var_mean vdot
+view view_as view_as_complex view_as_complex_copy view_as_real view_as_real_copy view_copy vsplit xlogy xlogy_ zero
+zero_ zeros_like
 `;
 
 /** The operators that are functions of `torch`. Unpack with `unpackNames`. */
@@ -114,19 +114,19 @@ hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ hash_tensor heaviside heavi
 histogram histogramdd hsplit hspmm hstack huber_loss hypot hypot_ i0 i0_ igamma igamma_ igammac igammac_ im2col imag
 index index_add index_add_ index_copy index_copy_ index_fill index_fill_ index_put index_put_ index_reduce
 index_reduce_ index_select indices indices_copy inner instance_norm int_repr inverse is_coalesced is_complex is_conj
-is_contiguous is_floating_point is_inference is_neg is_nonzero is_pinned is_same_size is_set_to is_signed isclose
-isfinite isin isinf isnan isneginf isposinf isreal istft kaiser_window kl_div kron kthvalue l1_loss layer_norm lcm
-lcm_ ldexp ldexp_ le le_ leaky_relu leaky_relu_ lerp lerp_ less less_equal less_equal_ less_ lgamma lgamma_
-linalg_cholesky linalg_cholesky_ex linalg_cond linalg_cross linalg_det linalg_diagonal linalg_eig linalg_eigh
-linalg_eigvals linalg_eigvalsh linalg_householder_product linalg_inv linalg_inv_ex linalg_ldl_factor
-linalg_ldl_factor_ex linalg_ldl_solve linalg_lstsq linalg_lu linalg_lu_factor linalg_lu_factor_ex linalg_lu_solve
-linalg_matmul linalg_matrix_exp linalg_matrix_norm linalg_matrix_power linalg_matrix_rank linalg_multi_dot
-linalg_norm linalg_pinv linalg_qr linalg_slogdet linalg_solve linalg_solve_ex linalg_solve_triangular linalg_svd
-linalg_svdvals linalg_tensorinv linalg_tensorsolve linalg_vander linalg_vecdot linalg_vector_norm linear linspace log
-log10 log10_ log1p log1p_ log2 log2_ log_normal log_normal_ log_sigmoid log_softmax log_ logaddexp logaddexp2
-logcumsumexp logdet logical_and logical_and_ logical_not logical_not_ logical_or logical_or_ logical_xor logical_xor_
-logit logit_ logspace logsumexp lstm lstm_cell lt lt_ lu_solve lu_unpack mH mT margin_ranking_loss masked_fill
-masked_fill_ masked_scatter masked_scatter_ masked_select matmul matrix_exp matrix_H matrix_power max max_pool1d
+is_floating_point is_inference is_neg is_nonzero is_pinned is_same_size is_set_to is_signed isclose isfinite isin
+isinf isnan isneginf isposinf isreal istft kaiser_window kl_div kron kthvalue l1_loss layer_norm lcm lcm_ ldexp
+ldexp_ le le_ leaky_relu leaky_relu_ lerp lerp_ less less_equal less_equal_ less_ lgamma lgamma_ linalg_cholesky
+linalg_cholesky_ex linalg_cond linalg_cross linalg_det linalg_diagonal linalg_eig linalg_eigh linalg_eigvals
+linalg_eigvalsh linalg_householder_product linalg_inv linalg_inv_ex linalg_ldl_factor linalg_ldl_factor_ex
+linalg_ldl_solve linalg_lstsq linalg_lu linalg_lu_factor linalg_lu_factor_ex linalg_lu_solve linalg_matmul
+linalg_matrix_exp linalg_matrix_norm linalg_matrix_power linalg_matrix_rank linalg_multi_dot linalg_norm linalg_pinv
+linalg_qr linalg_slogdet linalg_solve linalg_solve_ex linalg_solve_triangular linalg_svd linalg_svdvals
+linalg_tensorinv linalg_tensorsolve linalg_vander linalg_vecdot linalg_vector_norm linear linspace log log10 log10_
+log1p log1p_ log2 log2_ log_normal log_normal_ log_sigmoid log_softmax log_ logaddexp logaddexp2 logcumsumexp logdet
+logical_and logical_and_ logical_not logical_not_ logical_or logical_or_ logical_xor logical_xor_ logit logit_
+logspace logsumexp lstm lstm_cell lt lt_ lu_solve lu_unpack mH mT margin_ranking_loss masked_fill masked_fill_
+masked_scatter masked_scatter_ masked_select matmul matrix_exp matrix_H matrix_power max max_pool1d
 max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d
 max_unpool3d maximum mean median meshgrid min minimum mish mish_ mm mode moveaxis movedim mse_loss msort mul mul_
 multi_margin_loss multilabel_margin_loss multinomial multiply multiply_ mv mvlgamma mvlgamma_ nan_to_num nan_to_num_
@@ -203,6 +203,7 @@ export const handWrittenMembers = [
   'dispose',
   'dtype',
   'grad',
+  'isContiguous',
   'isDisposed',
   'isLeaf',
   'item',

@@ -74,6 +74,7 @@ export interface Native {
   /** Whether a tensor picks positions along a dimension, or is a mask, and has dimensions of its own. */
   isIndex(handle: Handle): boolean;
   layout(handle: Handle): number;
+  isContiguous(handle: Handle, memoryFormat: number): boolean;
   device(handle: Handle): string;
   item(handle: Handle): number | bigint | boolean;
   read(handle: Handle, widen: boolean): ArrayBuffer;

@@ -1260,10 +1260,6 @@ export interface TensorMethods {
   isComplex(): boolean;
   /** `is_conj(Tensor self) -> bool` */
   isConj(): boolean;
-  /** `is_contiguous(Tensor self) -> bool` */
-  isContiguous(): boolean;
-  /** `is_contiguous.memory_format(Tensor self, MemoryFormat memory_format) -> bool` */
-  isContiguous(memoryFormat: MemoryFormat): boolean;
   /** `is_floating_point(Tensor self) -> bool` */
   isFloatingPoint(): boolean;
   /** `is_inference(Tensor self) -> bool` */

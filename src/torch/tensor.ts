@@ -17,6 +17,7 @@ import type { JsonValue } from './state';
 import type { TensorMethods } from './tensor-methods.generated';
 import {
   dtypeNames,
+  memoryFormatNames,
   layoutNames,
   type Device,
   type DType,
@@ -82,6 +83,19 @@ export class Tensor extends TensorHandle {
   /** Whether the elements are dense with strides, or in one of the sparse forms. */
   get layout(): Layout {
     return layoutNames[native.layout(this.handle)]!;
+  }
+
+  /**
+   * Whether the elements lie one after another in the order of a memory format.
+   *
+   * @throws InvalidArgumentError for a format that is no order: `'preserve_format'`
+   */
+  isContiguous(memoryFormat: MemoryFormat = 'contiguous_format'): boolean {
+    const format = memoryFormatNames.indexOf(memoryFormat);
+    if (format < 0 || memoryFormat === 'preserve_format') {
+      throw new InvalidArgumentError(`isContiguous: ${inspect(memoryFormat)} is no order of dimensions in memory`);
+    }
+    return native.isContiguous(this.handle, format);
   }
 
   /** Where the data lives. */

@@ -79,6 +79,19 @@ describe('Tensor', () => {
     assert.deepEqual(large.dataSync(), new BigUint64Array([2n ** 64n - 1n]));
   });
 
+  it('knows in which order its elements lie', () => {
+    const x = torch.ones([2, 3, 4, 5]);
+    const last = x.contiguous({ memoryFormat: 'channels_last' });
+    assert.deepEqual(
+      [x.isContiguous(), x.isContiguous('contiguous_format'), x.isContiguous('channels_last')],
+      [true, true, false],
+    );
+    assert.deepEqual([last.isContiguous(), last.isContiguous('channels_last')], [false, true]);
+    const volume = torch.ones([1, 2, 3, 4, 5]).contiguous({ memoryFormat: 'channels_last_3d' });
+    assert.deepEqual([volume.isContiguous(), volume.isContiguous('channels_last_3d')], [false, true]);
+    assert.throws(() => x.isContiguous('preserve_format'), /'preserve_format' is no order of dimensions/);
+  });
+
   it('reads what is not contiguous in row-major order', () => {
     const x = torch.arange(6).reshape([2, 3]).t();
     assert.equal(x.isContiguous(), false);
