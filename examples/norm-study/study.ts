@@ -49,7 +49,7 @@ const declarations = {
   norms: option(which.limits.choices!, which.description),
   batchSizes: option([8, 32, 256], size.description, size.limits),
   seeds: option(3, 'how many seeds', { integer: true, minimum: 1 }),
-  repeated: option(['batch', 'split', 'group'], 'the norms that get more than the first seed'),
+  repeated: option(which.limits.choices!, 'the norms that get more than the first seed'),
   out: option(join(__dirname, 'results'), 'the folder of the results; a study that was cut off goes on there'),
   ...shared,
 };
