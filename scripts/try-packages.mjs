@@ -223,6 +223,7 @@ async function tryManager(name, registry) {
   const folder = join(work, name);
   mkdirSync(folder);
   writeFileSync(join(folder, 'package.json'), '{ "name": "user", "private": true }\n');
+  writeFileSync(join(folder, '.npmrc'), `registry=${registry}/\n`);
   manager.configure?.(folder, registry);
   const { folder: path, node } = pathWith('24');
   const env = environment(path, registry);
