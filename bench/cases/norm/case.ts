@@ -27,7 +27,8 @@ const goals: Goal[] = tasks.map(({ name, goal }) => ({
  * it, hangs on what the process did before.
  */
 function keepingMemory(launch: Launch): Launch {
-  const tunables = 'glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1';
+  const tunables =
+    'glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296:glibc.malloc.hugetlb=1';
   return { ...launch, environment: { ...launch.environment, GLIBC_TUNABLES: tunables } };
 }
 
