@@ -78,7 +78,7 @@ export {
   ScaledWeightStandardizedConv2d,
   type ScaledWeightStandardizedConv2dOptions,
 } from './scaled-weight-standardized-conv2d';
-export { shuffledBatch } from './shuffle-batch-norm';
+export { shuffledBatch, type RowExchange, type ShuffledBatchOptions } from './shuffle-batch-norm';
 export { shuffleDivergence, type ShuffleDivergence, type ShuffleDivergenceOptions } from './shuffle-divergence';
 export {
   gradientNorms,

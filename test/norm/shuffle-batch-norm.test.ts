@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { Generator, torch } from '../../src/torch';
-import { shuffledBatch } from '../../src/norm';
-import { numbers } from '../support/close';
+import { Generator, keep, noGrad, torch, type Tensor } from '../../src/torch';
+import { BatchNorm1d, shuffledBatch, type RowExchange } from '../../src/norm';
+import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
 
 describe('shuffledBatch', () => {
@@ -29,5 +29,86 @@ describe('shuffledBatch', () => {
     });
     assert.deepEqual(orders[0], orders[1]);
     assert.notDeepEqual(orders[0], orders[2]);
+  });
+
+  describe('over several ranks', () => {
+    const ranks = 3;
+    const whole = torch.randn([12, 2], { dtype: 'float64', device });
+    const parts = whole.split(4);
+
+    /**
+     * Runs all ranks in one process: each pass over them gets as far as an exchange that is still to be filled, until none is. Gives what each
+     * rank got, and what it was shown.
+     */
+    function run(encode: (rank: number, x: Tensor) => Tensor, seeds = [7, 7, 7]): { given: Tensor[]; seen: Tensor[] } {
+      const exchanged: Tensor[] = [];
+      for (;;) {
+        const sent: Tensor[] = [];
+        const seen: Tensor[] = [];
+        const given = parts.map((part, rank) => {
+          let call = 0;
+          const exchange: RowExchange = {
+            rank,
+            ranks,
+            allGather(rows) {
+              const known = exchanged[call++];
+              if (known !== undefined) return known;
+              sent.push(keep(rows));
+              throw new Error('waiting');
+            },
+          };
+          const generator = new Generator({ seed: seeds[rank]! });
+          const body = (x: Tensor): Tensor => {
+            seen.push(keep(x));
+            return encode(rank, x);
+          };
+          try {
+            return shuffledBatch(part, body, { generator, exchange });
+          } catch (error) {
+            if ((error as Error).message !== 'waiting') throw error;
+            return null;
+          }
+        });
+        if (given.every((rows) => rows !== null)) return { given, seen };
+        exchanged.push(torch.cat(sent));
+      }
+    }
+
+    it('gives every rank a share of all samples in one order, and its own rows back', () => {
+      const { given, seen } = run((_, x) => x.mul(2));
+      assert.notDeepEqual(numbers(torch.cat(seen)), numbers(whole));
+      const rows = (x: Tensor) => (x.toArraySync() as number[][]).map(String).sort();
+      assert.deepEqual(rows(torch.cat(seen)), rows(whole));
+      given.forEach((mine, rank) => assertClose(mine, parts[rank]!.mul(2), { atol: 0 }));
+    });
+
+    it('has each share normalised by its own statistics, as in the paper', () => {
+      const norm = new BatchNorm1d({ features: 2, dtype: 'float64', device, trackRunningStats: false, affine: false });
+      const { given, seen } = run((_, x) => noGrad(() => norm.forward(x)));
+      const places = (x: Tensor) => (x.toArraySync() as number[][]).map(String);
+      const expected = new Map(
+        seen.flatMap((share) => {
+          const y = noGrad(() => norm.forward(share));
+          return places(share).map((row, i) => [row, y.at(i)] as const);
+        }),
+      );
+      places(whole).forEach((row, i) => assertClose(torch.cat(given).at(i), expected.get(row)!, { atol: 1e-12 }));
+    });
+
+    it('refuses unequal ranks, and gradients that would not arrive', () => {
+      const exchange = { rank: 0, ranks: 2, allGather: (rows: Tensor) => torch.cat([rows, rows.narrow(0, 0, 1)]) };
+      const x = parts[0]!;
+      assert.throws(
+        () => shuffledBatch(x, (y) => y, { exchange }),
+        /rank 0 of 2 has 4 samples, but all together have 5/,
+      );
+      const twice = { ...exchange, allGather: (rows: Tensor) => torch.cat([rows, rows]) };
+      const weight = torch.ones([2], { dtype: 'float64', device }).requiresGrad_();
+      assert.throws(
+        () => shuffledBatch(x, (y) => y.mul(weight), { exchange: twice }),
+        /no gradient passes from rank to rank/,
+      );
+      assert.throws(() => shuffledBatch(x, (y) => y, { exchange: { ...twice, rank: -1 } }), /rank/);
+    });
   });
 });
