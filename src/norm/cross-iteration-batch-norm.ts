@@ -2,7 +2,7 @@ import { grad, InvalidArgumentError, isGradEnabled, noGrad, scope, torch, type T
 import type { Parameter } from '../nn';
 import { integerFrom, positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { alongChannels, inKernelFormat } from './by-statistics';
+import { alongChannels, inKernelFormat } from './channel-layout';
 import { groupMoments, normalizeBy } from './operators';
 
 /** What cross-iteration batch normalisation is made from. */

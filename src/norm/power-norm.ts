@@ -11,7 +11,8 @@ import {
 import { Module, Parameter } from '../nn';
 import { integerFrom, numberWithin, positiveInteger } from '../nn/checks';
 import { checkFinite } from './batch-norm';
-import { alongChannels, applyStatistics, batchNormBackward, batchStatistics, inKernelFormat } from './by-statistics';
+import { inKernelFormat } from './channel-layout';
+import { groupCombine, groupMoments, groupSums } from './operators';
 
 /** What PowerNorm is made from. */
 export interface PowerNormOptions {
@@ -60,33 +61,34 @@ const powerNorm = defineFunction<
   name: 'powerNorm',
   forward(context, x, weight, bias, passes) {
     const { used, own, gradientMean, eps, backwardMomentum } = passes;
+    const zero = torch.zerosLike(used);
     context.state = { gradientMean, eps, backwardMomentum };
-    context.save(x, used, own, ...(weight === null ? [] : [weight]));
-    return applyStatistics(x, weight, bias, torch.zerosLike(used), used, eps);
+    context.save(x, used, own, zero, ...(weight === null ? [] : [weight]));
+    return torch.nativeBatchNorm(x, weight, bias, zero, used, false, 0, eps)[0];
   },
   backward(context, gradient) {
     const { gradientMean, eps, backwardMomentum } = context.state;
-    const [x, used, own, weight] = context.saved as [Tensor, Tensor, Tensor, Tensor?];
+    const [x, used, own, zero, weight] = context.saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
     const [needsX, needsWeight, needsBias] = context.needsGradient as [boolean, boolean, boolean];
-    const inverse = used.add(eps).rsqrt();
-    const ownInverse = own.add(eps).rsqrt();
-    const statistics = { mean: torch.zerosLike(used), variance: used };
-    // The forward pass divides by one root and the backward pass by another: the scale makes up for it.
-    const scale = ownInverse.div(inverse).mul(weight ?? torch.onesLike(used));
-    const mask = [needsX, true, needsBias] as const;
-    const [dx, products, sum] = batchNormBackward(gradient, x, scale, statistics, eps, [...mask]);
-    const values = x.numel() / x.sizeOf(1);
+    const sizes = [x.sizeOf(0)];
+    const inverse = used.add(eps).rsqrt_();
+    const ownInverse = own.add(eps).rsqrt_();
+    const [sum, product] = groupSums(gradient, x, zero, sizes);
+    // Σ g·z: the gradient of γ.
+    const products = product.mul_(inverse);
     const kept = gradientMean.to({ dtype: used.dtype }).mul(backwardMomentum);
-    if (dx !== null) {
-      const factor = kept.mul(inverse).mul(ownInverse).neg();
-      dx.addcmul_(x, alongChannels(factor, x));
+    let dx: Tensor | null = null;
+    if (needsX) {
+      const slope = weight ? ownInverse.mul(weight) : ownInverse;
+      dx = groupCombine(gradient, x, [slope, kept.mul(inverse).mul_(ownInverse).neg_(), zero], sizes);
     }
     noGrad(() => {
-      const scaled = (weight ? products!.mul(weight) : products!).div(values);
-      const square = own.mul(inverse.square());
-      gradientMean.add_(scaled.sub(kept.mul(square)).to({ dtype: gradientMean.dtype }));
+      const values = x.numel() / x.sizeOf(1);
+      const scaled = (weight ? products.mul(weight) : products).div(values);
+      const square = inverse.square().mul_(own).mul_(kept);
+      gradientMean.add_(scaled.sub(square).to({ dtype: gradientMean.dtype }));
     });
-    return [dx, needsWeight ? products : null, sum];
+    return [dx, needsWeight ? products : null, needsBias ? sum : null];
   },
 });
 
@@ -187,7 +189,7 @@ export class PowerNorm extends Module {
       return torch.batchNorm(x, weight, bias, zero, runningPhi, false, 0, eps, true);
     }
     const { used, own } = noGrad(() => {
-      const [mean, variance] = batchStatistics(x);
+      const [mean, variance] = groupMoments(x, [x.sizeOf(0)]);
       const own = torch.addcmul(variance, mean, mean);
       const phi = runningPhi.to({ dtype: own.dtype });
       const count = numBatchesTracked.add_(1);
