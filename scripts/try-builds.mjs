@@ -6,7 +6,7 @@
 // Without a folder: the LibTorch that is found. A folder has lib/ and include/ (an unpacked `torch` of a wheel will do; what a CUDA build needs
 // of NVIDIA's libraries has to lie where the wheels put it). Ends with `N passed, N failed`.
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -26,8 +26,16 @@ const tools = {
   'cmake-js': (_, libtorch) => [
     [process.execPath, [bin('cmake-js', 'bin', 'cmake-js'), 'compile', `--CDLIBTORCH=${libtorch}`, '--parallel', '2']],
   ],
-  'node-gyp': () => [[process.execPath, [bin('node-gyp', 'bin', 'node-gyp.js'), 'rebuild', '--jobs', '2']]],
+  'node-gyp': () => [
+    [process.execPath, [bin('node-gyp', 'bin', 'node-gyp.js'), 'rebuild', '--jobs', '2', ...nodeHeaders()]],
+  ],
 };
+
+/** Where Node's headers lie beside Node itself, node-gyp need not download them. */
+function nodeHeaders() {
+  const prefix = join(dirname(process.execPath), '..');
+  return existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
+}
 
 /** Uses what is most likely to differ between releases: operators by schema, autograd, operators of our own, optimisers. */
 const program = `
