@@ -19,7 +19,7 @@ describe('bench command', () => {
     assert.equal(code, 0);
     assert.match(
       output,
-      /cases: contrast, gpu-contrast, gpu-contrast-large, gradcache, moco, negatives, operators, overhead, search, startup, all/,
+      /cases: contrast, gpu-contrast, gpu-contrast-large, gradcache, moco, negatives, norm, operators, overhead, search, startup, all/,
     );
     assert.match(output, /--rounds <n>/);
   });
@@ -29,7 +29,7 @@ describe('bench command', () => {
       [[], /name a case/],
       [
         ['nothing'],
-        /there is no case nothing; there are contrast, gpu-contrast, gpu-contrast-large, gradcache, moco, negatives, operators, overhead, search, startup/,
+        /there is no case nothing; there are contrast, gpu-contrast, gpu-contrast-large, gradcache, moco, negatives, norm, operators, overhead, search, startup/,
       ],
       [['startup', '--rounds', '0'], /--rounds takes a whole number from 1, not 0/],
       [['startup', 'moco', '--out', 'file'], /--out takes one case at a time/],
