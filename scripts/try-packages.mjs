@@ -285,6 +285,11 @@ async function tryManager(name, registry) {
         env,
       });
       if (!printed.includes('(package:')) throw new Error(`it printed\n${printed}`);
+      const page = await runBeside(node, [join('node_modules', 'kontrast', 'bin', 'kontrast.js'), 'doctor'], {
+        cwd: folder,
+        env,
+      });
+      if (!page.includes('kontrast works here')) throw new Error(`it printed\n${page}`);
     });
     await check('npm: without optional dependencies it says what to do, and that helps', async () => {
       rmSync(join(folder, 'node_modules', '@kontrast'), { recursive: true });
