@@ -1,7 +1,13 @@
-const whole = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
-const significant = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 4 });
-const oneDecimal = new Intl.NumberFormat('en-US', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const twoDecimals = new Intl.NumberFormat('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+/** Formats numbers; what does it is made at the first, since that takes longer than a whole module takes to load. */
+function formatter(options: Intl.NumberFormatOptions): { format(value: number): string } {
+  let made: Intl.NumberFormat | undefined;
+  return { format: (value) => (made ??= new Intl.NumberFormat('en-US', options)).format(value) };
+}
+
+const whole = formatter({ maximumFractionDigits: 0 });
+const significant = formatter({ maximumSignificantDigits: 4 });
+const oneDecimal = formatter({ minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const twoDecimals = formatter({ minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 /** A hyphen is narrower than a digit and breaks lines; the minus sign does neither. */
 function withMinus(text: string): string {
