@@ -6,6 +6,7 @@
 #include <ATen/ops/empty_like.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <tuple>
 #include <type_traits>
@@ -52,15 +53,17 @@ struct Pass {
   double *first = nullptr, *second = nullptr, *third = nullptr;  // [parts, channels]
 };
 
-// A pass takes this many channels at a time, or this many values that follow one another.
-constexpr int64_t kWidth = 128;
+// A task takes so many channels at most.
+constexpr int64_t kWidth = 2048;
+// About how many values it takes: one of 64 parts of all, within limits. The number of threads does not matter, so that results do not
+// depend on it.
+int64_t valuesATask(const Plan& plan) {
+  return std::clamp<int64_t>(plan.samples * plan.channels * plan.positions / 64, 32768, 65536);
+}
+// So many values are summed in their own precision, or rows of channels if that is more: few enough to stay in a core's caches and to
+// round little, many enough that what is done once for them costs little.
 constexpr int64_t kBlock = 4096;
-// Of so many channels a pass takes this many rows at a time: few enough to stay in a core's first cache, many enough that what is done
-// once for them costs little.
 constexpr int64_t kRows = 32;
-KONTRAST_INLINE int64_t rowsOf(int64_t width) { return std::max(kRows, 2 * kBlock / width); }
-// About how many values a task has.
-constexpr int64_t kTask = 32768;
 
 // The mean and the squares about it of `count` values, joined to those of the values before.
 KONTRAST_INLINE void join(double& mean, double& squares, double before, double count, double newMean, double newSquares) {
@@ -189,218 +192,223 @@ KONTRAST_INLINE void combineInPlane(const E* gradient, const E* x, E* out, int64
   }
 }
 
-// --- Rows of channels ---
+// --- Rows of channels, or of so many of them as a task takes ---
+
+// The channels that a task takes, from `from` on, of rows that are `stride` values apart.
+struct Columns {
+  int64_t from, width;
+};
+
+// Before each row, as compilers would take several at once: memory arrives sooner where it is read in its order.
+KONTRAST_INLINE void nextRow() { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
+// Of so many channels, how many rows are summed in T before they are in double precision.
+KONTRAST_INLINE int64_t rowsAtOnce(int64_t width) { return std::max(kRows, 2 * kBlock / width); }
 
 template <typename E>
-KONTRAST_INLINE void momentsOfRows(const Pass<E>& pass, const Part& part, double* means, double* squares) {
+KONTRAST_INLINE void momentsOfRows(const Pass<E>& pass, const Part& part, Columns columns, double* means, double* squares) {
   using T = Wide<E>;
-  const auto channels = pass.plan.channels;
+  const auto [from, width] = columns;
   const auto stride = part.stride;
   if (part.count == 1) {
-    for (int64_t c = 0; c < channels; c++) means[c] = widen(pass.x[part.offset + c]);
-    std::fill_n(squares, channels, 0.0);
+    for (int64_t i = 0; i < width; i++) means[i] = widen(pass.x[part.offset + from + i]);
+    std::fill_n(squares, width, 0.0);
     return;
   }
-  for (int64_t from = 0; from < channels; from += kWidth) {
-    const auto width = std::min(kWidth, channels - from);
-    T centre[kWidth], sums[kWidth];
-    std::fill_n(means + from, width, 0.0);
-    std::fill_n(squares + from, width, 0.0);
-    const auto most = rowsOf(width);
-    for (int64_t begin = 0; begin < part.count; begin += most) {
-      const auto rows = std::min(most, part.count - begin);
-      const E* x = pass.x + part.offset + begin * stride + from;
-      std::fill_n(sums, width, T(0));
-      int64_t r = 0;
-      for (; r + 4 <= rows; r += 4) {
-        const E *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-        for (int64_t i = 0; i < width; i++) sums[i] += (widen(x0[i]) + widen(x1[i])) + (widen(x2[i]) + widen(x3[i]));
-      }
-      for (; r < rows; r++) {
-        for (int64_t i = 0; i < width; i++) sums[i] += widen(x[r * stride + i]);
-      }
-      for (int64_t i = 0; i < width; i++) {
-        centre[i] = sums[i] / static_cast<T>(rows);
-        sums[i] = 0;
-      }
-      for (r = 0; r + 4 <= rows; r += 4) {
-        const E *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-        for (int64_t i = 0; i < width; i++) {
-          const T d0 = widen(x0[i]) - centre[i], d1 = widen(x1[i]) - centre[i];
-          const T d2 = widen(x2[i]) - centre[i], d3 = widen(x3[i]) - centre[i];
-          sums[i] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
-        }
-      }
-      for (; r < rows; r++) {
-        for (int64_t i = 0; i < width; i++) {
-          const T distance = widen(x[r * stride + i]) - centre[i];
-          sums[i] += distance * distance;
-        }
-      }
-      const auto before = static_cast<double>(begin), count = static_cast<double>(rows);
-      for (int64_t i = 0; i < width; i++) join(means[from + i], squares[from + i], before, count, centre[i], sums[i]);
+  T centre[kWidth], sums[kWidth];
+  std::fill_n(means, width, 0.0);
+  std::fill_n(squares, width, 0.0);
+  const auto most = rowsAtOnce(width);
+  for (int64_t begin = 0; begin < part.count; begin += most) {
+    const auto rows = std::min(most, part.count - begin);
+    const E* x = pass.x + part.offset + begin * stride + from;
+    std::fill_n(sums, width, T(0));
+    for (int64_t r = 0; r < rows; r++) {
+      nextRow();
+#pragma omp simd
+      for (int64_t i = 0; i < width; i++) sums[i] += widen(x[r * stride + i]);
     }
+    for (int64_t i = 0; i < width; i++) {
+      centre[i] = sums[i] / static_cast<T>(rows);
+      sums[i] = 0;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+      for (int64_t i = 0; i < width; i++) {
+        const T distance = widen(x[r * stride + i]) - centre[i];
+        sums[i] += distance * distance;
+      }
+    }
+    const auto before = static_cast<double>(begin), count = static_cast<double>(rows);
+    for (int64_t i = 0; i < width; i++) join(means[i], squares[i], before, count, centre[i], sums[i]);
   }
 }
 
 template <typename E>
-KONTRAST_INLINE void squaresOfRows(const Pass<E>& pass, const Part& part, double* totals) {
+KONTRAST_INLINE void squaresOfRows(const Pass<E>& pass, const Part& part, Columns columns, double* totals) {
   using T = Wide<E>;
-  const auto channels = pass.plan.channels;
-  for (int64_t from = 0; from < channels; from += kWidth) {
-    const auto width = std::min(kWidth, channels - from);
-    T sums[kWidth];
-    std::fill_n(totals + from, width, 0.0);
-    const auto most = rowsOf(width);
-    for (int64_t begin = 0; begin < part.count; begin += most) {
-      const auto rows = std::min(most, part.count - begin);
-      const E* x = pass.x + part.offset + begin * part.stride + from;
-      std::fill_n(sums, width, T(0));
-      int64_t r = 0;
-      for (; r + 4 <= rows; r += 4) {
-        const E *x0 = x + r * part.stride, *x1 = x0 + part.stride, *x2 = x1 + part.stride, *x3 = x2 + part.stride;
-        for (int64_t i = 0; i < width; i++) {
-          const T v0 = widen(x0[i]), v1 = widen(x1[i]), v2 = widen(x2[i]), v3 = widen(x3[i]);
-          sums[i] += (v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3);
-        }
-      }
-      for (; r < rows; r++) {
-        for (int64_t i = 0; i < width; i++) {
-          const T value = widen(x[r * part.stride + i]);
-          sums[i] += value * value;
-        }
-      }
-      for (int64_t i = 0; i < width; i++) totals[from + i] += sums[i];
-    }
-  }
-}
-
-template <bool hasFloor, typename E>
-KONTRAST_INLINE void applyToRows(const Pass<E>& pass, const Part& part) {
-  using T = Wide<E>;
-  const auto channels = pass.plan.channels;
-  const T *scale = pass.scale + part.group * channels, *shift = pass.shift + part.group * channels;
-  const T* floor = pass.floor;
-  for (int64_t r = 0; r < part.count; r++) {
-    const E* x = pass.x + part.offset + r * part.stride;
-    E* y = pass.out + part.offset + r * part.stride;
+  const auto [from, width] = columns;
+  T sums[kWidth];
+  std::fill_n(totals, width, 0.0);
+  const auto most = rowsAtOnce(width);
+  for (int64_t begin = 0; begin < part.count; begin += most) {
+    const auto rows = std::min(most, part.count - begin);
+    const E* x = pass.x + part.offset + begin * part.stride + from;
+    std::fill_n(sums, width, T(0));
+    for (int64_t r = 0; r < rows; r++) {
+      nextRow();
 #pragma omp simd
-    for (int64_t i = 0; i < channels; i++) {
-      const T u = widen(x[i]) * scale[i] + shift[i];
-      if constexpr (hasFloor)
-        write(y[i], u <= floor[i] ? floor[i] : u);
-      else
-        write(y[i], u);
-    }
-  }
-}
-
-template <bool hasFloor, typename E>
-KONTRAST_INLINE void sumsOfRows(const Pass<E>& pass, const Part& part, double* totals, double* products, double* all) {
-  using T = Wide<E>;
-  const auto channels = pass.plan.channels;
-  const auto stride = part.stride;
-  for (int64_t from = 0; from < channels; from += kWidth) {
-    const auto width = std::min(kWidth, channels - from);
-    const auto first = part.group * channels + from;
-    const T* centre = pass.centre + first;
-    T sums[kWidth], along[kWidth], whole[kWidth];
-    std::fill_n(totals + from, width, 0.0);
-    std::fill_n(products + from, width, 0.0);
-    if constexpr (hasFloor) std::fill_n(all + from, width, 0.0);
-    const auto most = rowsOf(width);
-    for (int64_t begin = 0; begin < part.count; begin += most) {
-      const auto rows = std::min(most, part.count - begin);
-      const auto offset = part.offset + begin * stride + from;
-      const E *x = pass.x + offset, *g = pass.gradient + offset;
-      std::fill_n(sums, width, T(0));
-      std::fill_n(along, width, T(0));
-      if constexpr (hasFloor) {
-        const T *scale = pass.scale + first, *shift = pass.shift + first, *floor = pass.floor + from;
-        std::fill_n(whole, width, T(0));
-        for (int64_t r = 0; r < rows; r++) {
-#pragma omp simd
-          for (int64_t i = 0; i < width; i++) {
-            const T value = widen(x[r * stride + i]), gradient = widen(g[r * stride + i]);
-            const T counted = passed<true>(gradient, value, scale[i], shift[i], floor[i]);
-            sums[i] += counted;
-            along[i] += counted * (value - centre[i]);
-            whole[i] += gradient;
-          }
-        }
-        for (int64_t i = 0; i < width; i++) all[from + i] += whole[i];
-      } else {
-        int64_t r = 0;
-        for (; r + 4 <= rows; r += 4) {
-          const E *x0 = x + r * stride, *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
-          const E *g0 = g + r * stride, *g1 = g0 + stride, *g2 = g1 + stride, *g3 = g2 + stride;
-          for (int64_t i = 0; i < width; i++) {
-            const T v0 = widen(g0[i]), v1 = widen(g1[i]), v2 = widen(g2[i]), v3 = widen(g3[i]);
-            sums[i] += (v0 + v1) + (v2 + v3);
-            along[i] += (v0 * (widen(x0[i]) - centre[i]) + v1 * (widen(x1[i]) - centre[i])) +
-                        (v2 * (widen(x2[i]) - centre[i]) + v3 * (widen(x3[i]) - centre[i]));
-          }
-        }
-        for (; r < rows; r++) {
-          for (int64_t i = 0; i < width; i++) {
-            const T gradient = widen(g[r * stride + i]);
-            sums[i] += gradient;
-            along[i] += gradient * (widen(x[r * stride + i]) - centre[i]);
-          }
-        }
-      }
       for (int64_t i = 0; i < width; i++) {
-        totals[from + i] += sums[i];
-        products[from + i] += along[i];
+        const T value = widen(x[r * part.stride + i]);
+        sums[i] += value * value;
       }
+    }
+    for (int64_t i = 0; i < width; i++) totals[i] += sums[i];
+  }
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void applyToRows(const Pass<E>& pass, const Part& part, Columns columns) {
+  using T = Wide<E>;
+  const auto [from, width] = columns;
+  const auto first = part.group * pass.plan.channels + from;
+  const T *scale = pass.scale + first, *shift = pass.shift + first;
+  for (int64_t r = 0; r < part.count; r++) {
+    const auto offset = part.offset + r * part.stride + from;
+    const E* x = pass.x + offset;
+    E* y = pass.out + offset;
+    if constexpr (hasFloor) {
+      const T* floor = pass.floor + from;
+#pragma omp simd
+      for (int64_t i = 0; i < width; i++) {
+        const T u = widen(x[i]) * scale[i] + shift[i];
+        write(y[i], u <= floor[i] ? floor[i] : u);
+      }
+    } else {
+#pragma omp simd
+      for (int64_t i = 0; i < width; i++) write(y[i], widen(x[i]) * scale[i] + shift[i]);
     }
   }
 }
 
 template <bool hasFloor, typename E>
-KONTRAST_INLINE void combineInRows(const Pass<E>& pass, const Part& part) {
+KONTRAST_INLINE void sumsOfRows(const Pass<E>& pass, const Part& part, Columns columns, double* totals, double* products,
+                                double* all) {
   using T = Wide<E>;
-  const auto channels = pass.plan.channels;
-  const auto first = part.group * channels;
+  const auto [from, width] = columns;
+  const auto stride = part.stride;
+  const auto first = part.group * pass.plan.channels + from;
+  const T* centre = pass.centre + first;
+  T sums[kWidth], along[kWidth], whole[kWidth];
+  std::fill_n(totals, width, 0.0);
+  std::fill_n(products, width, 0.0);
+  if constexpr (hasFloor) std::fill_n(all, width, 0.0);
+  const auto most = rowsAtOnce(width);
+  for (int64_t begin = 0; begin < part.count; begin += most) {
+    const auto rows = std::min(most, part.count - begin);
+    const auto offset = part.offset + begin * stride + from;
+    const E *x = pass.x + offset, *g = pass.gradient + offset;
+    std::fill_n(sums, width, T(0));
+    std::fill_n(along, width, T(0));
+    if constexpr (hasFloor) {
+      const T *scale = pass.scale + first, *shift = pass.shift + first, *floor = pass.floor + from;
+      std::fill_n(whole, width, T(0));
+      for (int64_t r = 0; r < rows; r++) {
+        nextRow();
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) {
+          const T value = widen(x[r * stride + i]), gradient = widen(g[r * stride + i]);
+          const T counted = passed<true>(gradient, value, scale[i], shift[i], floor[i]);
+          sums[i] += counted;
+          along[i] += counted * (value - centre[i]);
+          whole[i] += gradient;
+        }
+      }
+      for (int64_t i = 0; i < width; i++) all[i] += whole[i];
+    } else {
+      for (int64_t r = 0; r < rows; r++) {
+        nextRow();
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) {
+          const T gradient = widen(g[r * stride + i]);
+          sums[i] += gradient;
+          along[i] += gradient * (widen(x[r * stride + i]) - centre[i]);
+        }
+      }
+    }
+    for (int64_t i = 0; i < width; i++) {
+      totals[i] += sums[i];
+      products[i] += along[i];
+    }
+  }
+}
+
+template <bool hasFloor, typename E>
+KONTRAST_INLINE void combineInRows(const Pass<E>& pass, const Part& part, Columns columns) {
+  using T = Wide<E>;
+  const auto [from, width] = columns;
+  const auto first = part.group * pass.plan.channels + from;
   const T *a = pass.a + first, *b = pass.b + first, *c = pass.c + first;
   for (int64_t r = 0; r < part.count; r++) {
-    const auto offset = part.offset + r * part.stride;
+    const auto offset = part.offset + r * part.stride + from;
     const E *x = pass.x + offset, *g = pass.gradient + offset;
     E* out = pass.out + offset;
     if constexpr (hasFloor) {
-      const T *scale = pass.scale + first, *shift = pass.shift + first, *floor = pass.floor;
+      const T *scale = pass.scale + first, *shift = pass.shift + first, *floor = pass.floor + from;
 #pragma omp simd
-      for (int64_t i = 0; i < channels; i++) {
+      for (int64_t i = 0; i < width; i++) {
         const T value = widen(x[i]);
         write(out[i], passed<true>(widen(g[i]), value, scale[i], shift[i], floor[i]) * a[i] + (value * b[i] + c[i]));
       }
     } else {
 #pragma omp simd
-      for (int64_t i = 0; i < channels; i++) write(out[i], widen(g[i]) * a[i] + (widen(x[i]) * b[i] + c[i]));
+      for (int64_t i = 0; i < width; i++) write(out[i], widen(g[i]) * a[i] + (widen(x[i]) * b[i] + c[i]));
     }
   }
 }
 
 // --- Tasks: a part of rows, or some planes ---
 
-int64_t planesATask(const Plan& plan) { return std::max<int64_t>(1, kTask / std::max<int64_t>(1, plan.positions)); }
+int64_t planesATask(const Plan& plan) { return std::max<int64_t>(1, valuesATask(plan) / std::max<int64_t>(1, plan.positions)); }
+
+int64_t columnsOf(const Plan& plan) { return (plan.channels + kWidth - 1) / kWidth; }
 
 int64_t tasksOf(const Plan& plan) {
-  if (plan.areChannelsTogether) return static_cast<int64_t>(plan.parts.size());
+  if (plan.areChannelsTogether) return static_cast<int64_t>(plan.parts.size()) * columnsOf(plan);
   const auto each = planesATask(plan);
   return (plan.samples * plan.channels + each - 1) / each;
 }
 
-// visit(part, channel, its place among [parts, channels], its place among [groups, channels], where it begins)
-template <typename Visit>
-KONTRAST_INLINE void forPlanes(const Plan& plan, int64_t task, Visit visit) {
+// What a task takes of rows. Like planes it is not given to a visitor, whose body compilers may leave out of what they vectorise.
+struct Stretch {
+  const Part& part;
+  Columns columns;
+  int64_t place;  // of the first channel, among [parts, channels]
+};
+
+KONTRAST_INLINE Stretch stretchOf(const Plan& plan, int64_t task) {
+  const auto row = task / columnsOf(plan), from = task % columnsOf(plan) * kWidth;
+  return {plan.parts[row], {from, std::min(kWidth, plan.channels - from)}, row * plan.channels + from};
+}
+
+// The planes of a task are those from `begin` to `end` among [parts, channels].
+struct Planes {
+  int64_t begin, end;
+};
+
+KONTRAST_INLINE Planes planesOf(const Plan& plan, int64_t task) {
   const auto each = planesATask(plan);
-  const auto end = std::min((task + 1) * each, plan.samples * plan.channels);
-  for (auto place = task * each; place < end; place++) {
-    const auto& part = plan.parts[place / plan.channels];
-    const auto channel = place % plan.channels;
-    visit(part.count, channel, place, part.group * plan.channels + channel, part.offset + channel * plan.positions);
-  }
+  return {task * each, std::min((task + 1) * each, plan.samples * plan.channels)};
+}
+
+// Where a plane lies, how many values it has, and its place among [groups, channels].
+struct Spot {
+  int64_t offset, count, channel, in;
+};
+
+KONTRAST_INLINE Spot spotOf(const Plan& plan, int64_t place) {
+  const auto& part = plan.parts[place / plan.channels];
+  const auto channel = place % plan.channels;
+  return {part.offset + channel * plan.positions, part.count, channel, part.group * plan.channels + channel};
 }
 
 template <bool hasFloor, typename T, typename E>
@@ -413,62 +421,74 @@ KONTRAST_INLINE Plane<T> planeAt(const Pass<E>& pass, int64_t channel, int64_t i
 template <typename E>
 KONTRAST_INLINE void momentsInTask(const Pass<E>& pass, int64_t task) {
   if (pass.plan.areChannelsTogether) {
-    const auto first = task * pass.plan.channels;
-    momentsOfRows(pass, pass.plan.parts[task], pass.first + first, pass.second + first);
+    const auto [part, columns, place] = stretchOf(pass.plan, task);
+    momentsOfRows(pass, part, columns, pass.first + place, pass.second + place);
     return;
   }
-  forPlanes(pass.plan, task, [&](int64_t count, int64_t, int64_t place, int64_t, int64_t offset) {
+  const auto [begin, end] = planesOf(pass.plan, task);
+  for (auto place = begin; place < end; place++) {
+    const auto [offset, count, channel, in] = spotOf(pass.plan, place);
     momentsOfPlane(pass.x + offset, count, pass.first[place], pass.second[place]);
-  });
+  }
 }
 
 template <typename E>
 KONTRAST_INLINE void squaresInTask(const Pass<E>& pass, int64_t task) {
   if (pass.plan.areChannelsTogether) {
-    squaresOfRows(pass, pass.plan.parts[task], pass.first + task * pass.plan.channels);
+    const auto [part, columns, place] = stretchOf(pass.plan, task);
+    squaresOfRows(pass, part, columns, pass.first + place);
     return;
   }
-  forPlanes(pass.plan, task, [&](int64_t count, int64_t, int64_t place, int64_t, int64_t offset) {
+  const auto [begin, end] = planesOf(pass.plan, task);
+  for (auto place = begin; place < end; place++) {
+    const auto [offset, count, channel, in] = spotOf(pass.plan, place);
     pass.first[place] = squaresOfPlane(pass.x + offset, count);
-  });
+  }
 }
 
 template <bool hasFloor, typename E>
 KONTRAST_INLINE void applyInTask(const Pass<E>& pass, int64_t task) {
   if (pass.plan.areChannelsTogether) {
-    applyToRows<hasFloor>(pass, pass.plan.parts[task]);
+    const auto [part, columns, place] = stretchOf(pass.plan, task);
+    applyToRows<hasFloor>(pass, part, columns);
     return;
   }
-  forPlanes(pass.plan, task, [&](int64_t count, int64_t channel, int64_t, int64_t in, int64_t offset) {
+  const auto [begin, end] = planesOf(pass.plan, task);
+  for (auto place = begin; place < end; place++) {
+    const auto [offset, count, channel, in] = spotOf(pass.plan, place);
     const Wide<E> floor = hasFloor ? pass.floor[channel] : 0;
     applyToPlane<hasFloor>(pass.x + offset, pass.out + offset, count, pass.scale[in], pass.shift[in], floor);
-  });
+  }
 }
 
 template <bool hasFloor, typename E>
 KONTRAST_INLINE void sumsInTask(const Pass<E>& pass, int64_t task) {
   if (pass.plan.areChannelsTogether) {
-    const auto first = task * pass.plan.channels;
-    sumsOfRows<hasFloor>(pass, pass.plan.parts[task], pass.first + first, pass.second + first,
-                         hasFloor ? pass.third + first : nullptr);
+    const auto [part, columns, place] = stretchOf(pass.plan, task);
+    sumsOfRows<hasFloor>(pass, part, columns, pass.first + place, pass.second + place, hasFloor ? pass.third + place : nullptr);
     return;
   }
-  forPlanes(pass.plan, task, [&](int64_t count, int64_t channel, int64_t place, int64_t in, int64_t offset) {
+  const auto [begin, end] = planesOf(pass.plan, task);
+  for (auto place = begin; place < end; place++) {
+    const auto [offset, count, channel, in] = spotOf(pass.plan, place);
     sumsOfPlane<hasFloor>(pass.gradient + offset, pass.x + offset, count, planeAt<hasFloor, Wide<E>>(pass, channel, in),
                           pass.first[place], pass.second[place], hasFloor ? pass.third + place : nullptr);
-  });
+  }
 }
 
 template <bool hasFloor, typename E>
 KONTRAST_INLINE void combineInTask(const Pass<E>& pass, int64_t task) {
   if (pass.plan.areChannelsTogether) {
-    combineInRows<hasFloor>(pass, pass.plan.parts[task]);
+    const auto [part, columns, place] = stretchOf(pass.plan, task);
+    combineInRows<hasFloor>(pass, part, columns);
     return;
   }
-  forPlanes(pass.plan, task, [&](int64_t count, int64_t channel, int64_t, int64_t in, int64_t offset) {
+  const auto [begin, end] = planesOf(pass.plan, task);
+  for (auto place = begin; place < end; place++) {
+    const auto [offset, count, channel, in] = spotOf(pass.plan, place);
     combineInPlane<hasFloor>(pass.gradient + offset, pass.x + offset, pass.out + offset, count, pass.a[in], pass.b[in],
                              pass.c[in], planeAt<hasFloor, Wide<E>>(pass, channel, in));
-  });
+  }
 }
 
 #define KONTRAST_NORM_TASKS(E)                                                                                              \
@@ -491,8 +511,7 @@ constexpr int64_t kCost = 24;
 
 template <typename Task>
 void forTasks(const Plan& plan, Task task) {
-  contrast::forEachTask(tasksOf(plan), plan.samples * plan.channels * plan.positions * kCost, [] { return 0; },
-                        [&](int64_t i, int) { task(i); });
+  contrast::forEachTaskOfShares(tasksOf(plan), plan.samples * plan.channels * plan.positions * kCost, task);
 }
 
 // visit(a value of the type that the tensor's elements are read as)
@@ -579,7 +598,7 @@ Plan planOf(const at::Tensor& x, at::IntArrayRef sizes, bool areInterleaved) {
       plan.parts.push_back({sample % plan.groups, sample * channels * positions, positions, 1});
     return plan;
   }
-  const auto longest = std::max(kRows, kTask / std::max<int64_t>(1, channels) / kRows * kRows);
+  const auto longest = std::max(kRows, valuesATask(plan) / std::clamp<int64_t>(channels, 1, kWidth) / kRows * kRows);
   const auto addRows = [&](int64_t group, int64_t offset, int64_t count, int64_t stride) {
     for (int64_t begin = 0; begin < count; begin += longest)
       plan.parts.push_back({group, offset + begin * stride, std::min(longest, count - begin), stride});
@@ -620,17 +639,17 @@ Moments momentsOf(const Plan& plan, const at::Tensor& x) {
   const auto forEach = [&](auto visit) {
     for (size_t p = 0; p < plan.parts.size(); p++) {
       const auto& part = plan.parts[p];
-      const double share = static_cast<double>(part.count) / plan.counts[part.group];
-      visit(share, p * plan.channels, part.group * plan.channels, plan.counts[part.group]);
+      const double ofOne = 1 / plan.counts[part.group];
+      visit(ofOne * static_cast<double>(part.count), p * plan.channels, part.group * plan.channels, ofOne);
     }
   };
   forEach([&](double share, int64_t from, int64_t to, double) {
     for (int64_t c = 0; c < plan.channels; c++) found.mean[to + c] += means[from + c] * share;
   });
-  forEach([&](double share, int64_t from, int64_t to, double count) {
+  forEach([&](double share, int64_t from, int64_t to, double ofOne) {
     for (int64_t c = 0; c < plan.channels; c++) {
       const double distance = means[from + c] - found.mean[to + c];
-      found.variance[to + c] += squares[from + c] / count + distance * distance * share;
+      found.variance[to + c] += squares[from + c] * ofOne + distance * distance * share;
     }
   });
   return found;
