@@ -1,6 +1,7 @@
 #include "operators.h"
 
 #include "batch_channel.h"
+#include "cross_iteration.h"
 #include "normalization.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -16,6 +17,7 @@ void registerOperators() {
       new torch::Library(torch::Library::FRAGMENT, "kontrast", std::nullopt, __FILE__, static_cast<uint32_t>(__LINE__));
   defineNormalization(*library);
   defineBatchChannel(*library);
+  defineCrossIteration(*library);
 }
 
 }  // namespace kontrast::norm

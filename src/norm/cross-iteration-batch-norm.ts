@@ -3,7 +3,7 @@ import type { Parameter } from '../nn';
 import { integerFrom, positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
 import { alongChannels, inKernelFormat } from './channel-layout';
-import { groupMoments, normalizeBy } from './operators';
+import { blendWindow, groupMoments, normalizeBy } from './operators';
 
 /** What cross-iteration batch normalisation is made from. */
 export interface CrossIterationBatchNormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -96,17 +96,21 @@ export class CrossIterationBatchNorm extends BatchNorm {
     const sizes = [x.sizeOf(0)];
     const [mean, variance] = groupMoments(x, sizes);
     const slopes = this.#slopes(x, mean);
-    const [blended, share] = noGrad(() => this.#blend(mean, variance));
-    const before = this.numBatchesTracked!.clone();
+    const [blendedMean, blendedVariance, share] = noGrad(() => {
+      const { pastMeans, pastVariances, pastValid, burnIn } = this;
+      const [shift, batches] = [this.#shift(), this.numBatchesTracked!];
+      return blendWindow({ mean, variance, pastMeans, pastVariances, pastValid, shift, batches, burnIn });
+    });
     const momentum = this.countBatch();
     noGrad(() => {
       const values = x.numel() / this.features;
       this.runningMean!.lerp_(mean.to({ dtype: this.runningMean!.dtype }), momentum);
       const unbiased = variance.mul(values / (values - 1));
       this.runningVar!.lerp_(unbiased.to({ dtype: this.runningVar!.dtype }), momentum);
-      this.#remember(mean, variance, slopes, before);
+      this.#remember(slopes);
     });
-    return normalizeBy(x, weight, bias, { ...blended, ownMean: mean, share }, sizes, eps);
+    const blended = { mean: blendedMean, variance: blendedVariance, ownMean: mean, share };
+    return normalizeBy(x, weight, bias, blended, sizes, eps);
   }
 
   /** ∂μ/∂θ and ∂σ²/∂θ: channel c's statistics depend on row c of θ alone, so one pass each gives all of them. */
@@ -127,34 +131,20 @@ export class CrossIterationBatchNorm extends BatchNorm {
     return { mean: slope(torch.fullLike(centred, 1 / values)), variance: slope(centred) };
   }
 
-  #blend(mean: Tensor, variance: Tensor): [blended: { mean: Tensor; variance: Tensor }, share: Tensor] {
-    let means = this.pastMeans.to({ dtype: mean.dtype });
-    let variances = this.pastVariances.to({ dtype: mean.dtype });
-    if (this.#producer !== null) {
-      const change = this.#producer.detach().sub(this.pastWeights!);
-      const along = (slopes: Tensor): Tensor => slopes.mul(change).flatten(2).sum([2]).to({ dtype: mean.dtype });
-      const shift = along(this.meanSlopes!);
-      // ν + ∂ν·Δ − (μ + ∂μ·Δ)² with ν = σ² + μ².
-      variances = variances.add(along(this.varianceSlopes!)).sub(shift.square());
-      means = means.add(shift);
-    }
-    const valid = this.pastValid.mul(variances.ge(0)).to({ dtype: mean.dtype });
-    const share = valid.sum([0]).add(1).reciprocal();
-    const centre = means.mul(valid).sum([0]).add(mean).mul(share);
-    const spread = variances.add(means.sub(centre).square()).mul(valid).sum([0]);
-    const own = variance.add(mean.sub(centre).square());
-    return [{ mean: centre, variance: spread.add(own).mul(share) }, share];
+  /** To first order, by how much earlier means and variances about them change with θ: ν = σ² + μ². */
+  #shift(): { mean: Tensor; variance: Tensor } | null {
+    if (this.#producer === null) return null;
+    const change = this.#producer.detach().sub(this.pastWeights!);
+    const along = (slopes: Tensor): Tensor => slopes.mul(change).flatten(2).sum([2]);
+    return { mean: along(this.meanSlopes!), variance: along(this.varianceSlopes!) };
   }
 
-  #remember(mean: Tensor, variance: Tensor, slopes: { mean: Tensor; variance: Tensor } | null, before: Tensor): void {
+  #remember(slopes: { mean: Tensor; variance: Tensor } | null): void {
+    if (slopes === null) return;
     const put = (rows: Tensor, newest: Tensor): void => {
       if (this.window > 2) rows.copy_(rows.roll(1, 0));
       rows.select(0, 0).copy_(newest);
     };
-    put(this.pastMeans, mean);
-    put(this.pastVariances, variance);
-    put(this.pastValid, before.ge(this.burnIn));
-    if (slopes === null) return;
     put(this.pastWeights!, this.#producer!.detach());
     put(this.meanSlopes!, slopes.mean);
     put(this.varianceSlopes!, slopes.variance);

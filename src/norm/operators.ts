@@ -85,6 +85,37 @@ export function normalizeBy(
   return norm.normalize_by!(x, weight, bias, mean, variance, ownMean, share, slope, r, d, sizes, eps) as Tensor;
 }
 
+/** A batch among the ones before it, for {@link blendWindow}. */
+export interface StatisticsWindow {
+  /** Of the batch, [C]; the variance is biased. */
+  mean: Tensor;
+  variance: Tensor;
+  /** Of the batches before, [rows, C], newest first; and whether each counts, as 1 and 0. They move. */
+  pastMeans: Tensor;
+  pastVariances: Tensor;
+  pastValid: Tensor;
+  /** By how much μ and the mean square about the earlier μ have changed since, [rows, C]. */
+  shift: { mean: Tensor; variance: Tensor } | null;
+  /** How many batches there have been; this one will count if there were `burnIn`. */
+  batches: Tensor;
+  burnIn: number;
+}
+
+/**
+ * The statistics of the batch and of those before it as one, each with the same weight, the share: mean = share·Σ μ_τ,
+ * variance = share·Σ (σ²_τ + (μ_τ − mean)²). What counts is valid and has a variance ≥ 0 after its shift, in each channel for itself.
+ * Then the batch becomes the newest of the earlier ones and the oldest is forgotten. Without gradients.
+ */
+export function blendWindow(window: StatisticsWindow): [mean: Tensor, variance: Tensor, share: Tensor] {
+  const { mean, variance, pastMeans, pastVariances, pastValid, shift, batches, burnIn } = window;
+  const shifts = [shift?.mean ?? null, shift?.variance ?? null];
+  return norm.blend_window!(mean, variance, pastMeans, pastVariances, pastValid, ...shifts, batches, burnIn) as [
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+}
+
 /** What {@link uncenteredNorm} takes besides the input. */
 export interface UncenteredSettings {
   weight: Tensor | null;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {
   batchChannelNorm,
+  blendWindow,
   groupCombine,
   groupMoments,
   groupSums,
@@ -37,6 +38,8 @@ const layouts: Readonly<Record<string, (x: Tensor) => Tensor>> = {
 const shapes = [
   [6, 3],
   [150, 130],
+  // More channels than a task takes, and more rows.
+  [70, 2100],
   [6, 5, 3],
   [6, 3, 1, 1],
   [6, 1, 3, 5],
@@ -148,10 +151,14 @@ describe('operators of normalisation', () => {
   });
 
   it('give the same bits for any number of threads, and in bfloat16 what float32 gives, rounded', () => {
-    const x = torch.randn([32, 16, 24, 24]);
-    const low = x.to('bfloat16');
     const threads = getThreads();
-    for (const laid of Object.values(layouts)) {
+    const images = torch.randn([32, 16, 24, 24]);
+    const cases = [
+      ...Object.values(layouts).map((laid) => [images, laid] as const),
+      [torch.randn([32, 9000])] as const,
+    ];
+    for (const [x, laid = (same: Tensor) => same] of cases) {
+      const low = x.to('bfloat16');
       const settings = { weight: null, bias: null, sizes: [16, 16], interleaved: false, eps: 1e-5, running: null };
       const y = groupedBatchNorm(laid(low), settings);
       assert.equal(y.dtype, 'bfloat16');
@@ -267,6 +274,61 @@ describe('operators of normalisation', () => {
         assertClose(one.to('float32'), expected[i]!, { atol: 2e-2 });
       });
     }
+  });
+
+  it('blend a batch with the ones before it', () => {
+    const [rows, features] = [3, 5];
+    for (const shifted of [false, true]) {
+      const [mean, variance] = [random(features), torch.rand([features], { dtype })];
+      const pastMeans = random(rows, features);
+      const pastVariances = torch.rand([rows, features], { dtype });
+      const pastValid = torch.tensor([1, 1, 0], { dtype }).unsqueeze(1).repeat([1, features]);
+      const shift = { mean: random(rows, features), variance: random(rows, features) };
+      const [means, variances] = shifted
+        ? [pastMeans.add(shift.mean), pastVariances.add(shift.variance).sub(shift.mean.square())]
+        : [pastMeans.clone(), pastVariances.clone()];
+      const expected = Array.from({ length: features }, (_, c) => {
+        const all = [[mean.select(0, c).itemSync(), variance.select(0, c).itemSync()] as const];
+        for (const row of [0, 1]) {
+          const [past, of] = [means, variances].map((values) => values.select(0, row).select(0, c).itemSync());
+          if (of! >= 0) all.push([past!, of!]);
+        }
+        const centre = all.reduce((sum, [value]) => sum + value, 0) / all.length;
+        const spread = all.reduce((sum, [value, of]) => sum + of + (value - centre) ** 2, 0) / all.length;
+        return [centre, spread, 1 / all.length];
+      });
+      const window = { mean, variance, shift: shifted ? shift : null, batches: torch.tensor(4), burnIn: 5 };
+      const state = [pastMeans, pastVariances, pastValid];
+      const before = state.map((tensor) => tensor.clone());
+      const found = torch.stack(blendWindow({ ...window, pastMeans, pastVariances, pastValid }), 1);
+      assertClose(found, torch.tensor(expected, { dtype }), { atol: 1e-12 });
+      const newest = [mean, variance, torch.zeros([features], { dtype })];
+      state.forEach((tensor, i) => {
+        assertClose(tensor.select(0, 0), newest[i]!, { atol: 0 });
+        assertClose(tensor.narrow(0, 1, rows - 1), before[i]!.narrow(0, 0, rows - 1), { atol: 0 });
+      });
+      // Rows that do not follow one another in memory are moved by LibTorch's operators.
+      const across = before.map((tensor) => tensor.t().contiguous().t()) as [Tensor, Tensor, Tensor];
+      blendWindow({ ...window, pastMeans: across[0], pastVariances: across[1], pastValid: across[2] });
+      across.forEach((tensor, i) => {
+        assertClose(tensor, state[i]!, { atol: 0 });
+      });
+      // By operators, as on other devices.
+      const half = [mean, variance].map((tensor) => tensor.to('float16')) as [Tensor, Tensor];
+      const [means16, variances16, valid16] = before.map((tensor) => tensor.clone()) as [Tensor, Tensor, Tensor];
+      const past = { pastMeans: means16, pastVariances: variances16, pastValid: valid16 };
+      const short = torch.stack(blendWindow({ ...window, mean: half[0], variance: half[1], ...past }), 1);
+      assert.equal(short.dtype, 'float16');
+      assertClose(short.to('float64'), torch.tensor(expected, { dtype }), { atol: 2e-2 });
+      assertClose(valid16, state[2]!, { atol: 0 });
+    }
+    const [one, two] = [torch.zeros([2]), torch.zeros([1, 2])];
+    const window = { mean: one, variance: one, shift: null, batches: torch.tensor(0), burnIn: 0 };
+    assert.throws(
+      () => blendWindow({ ...window, pastMeans: two, pastVariances: torch.zeros([2, 2]), pastValid: two }),
+      /one shape/,
+    );
+    assert.throws(() => blendWindow({ ...window, pastMeans: one, pastVariances: one, pastValid: one }), /\[rows, C\]/);
   });
 
   it('refuse groups and parameters that do not fit', () => {
