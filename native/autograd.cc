@@ -6,6 +6,7 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 
 // The few functions needed of ATen/autocast_mode.h, which would bring all of ATen's operators into this file.
@@ -165,11 +166,24 @@ Napi::Value leaveAutocast(Environment&, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// Of passes within passes on one thread, from the sixtieth on LibTorch moves them to threads of its own.
+constexpr int kMostPassesHere = 32;
+
+// Whether a graph may have parts that are worked through on threads of a device.
+bool hasDevices() {
+  for (int i = 0; i < c10::COMPILE_TIME_MAX_DEVICE_TYPES; i++) {
+    const auto type = static_cast<c10::DeviceType>(i);
+    if (type == c10::kCPU || type == c10::kMeta || type == c10::kLazy || !c10::impl::hasDeviceGuardImpl(type)) continue;
+    if (c10::impl::VirtualGuardImpl(type).deviceCount() > 0) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
-void runBackward(Environment& environment, const std::function<void()>& pass) {
+void runServing(Environment& environment, const std::function<void()>& work) {
   if (!environment.usesCallbacks) {
-    pass();
+    work();
     return;
   }
   const at::ThreadLocalState state;
@@ -178,8 +192,31 @@ void runBackward(Environment& environment, const std::function<void()>& pass) {
     const at::ThreadLocalStateGuard guard(state);
     useThreads(threads);
     const c10::WarningUtils::WarningHandlerGuard warnings(&environment.warnings);
-    pass();
+    work();
   });
+}
+
+void runBackward(Environment& environment, const std::function<void()>& pass) {
+  // Another thread costs more than a small pass: the two have a team of OpenMP each, whose threads wait for work by spinning.
+  if (!environment.usesCallbacks) {
+    pass();
+    return;
+  }
+  // Work in the background may hold a part of the graph while it waits for this thread.
+  if (hasDevices() || environment.passesHere == kMostPassesHere || !environment.lane.pause()) {
+    runServing(environment, pass);
+    return;
+  }
+  struct Here {
+    explicit Here(Environment& environment) : environment(environment) { environment.passesHere++; }
+    ~Here() {
+      environment.passesHere--;
+      environment.lane.goOn();
+    }
+    Environment& environment;
+  };
+  const Here here(environment);
+  pass();
 }
 
 void defineAutograd(Napi::Env env, Napi::Object exports, Environment& environment) {

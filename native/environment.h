@@ -211,6 +211,8 @@ struct Environment {
   std::vector<at::Tensor> given;
   // Whether a backward pass may lead to functions of JavaScript.
   bool usesCallbacks = false;
+  // How many backward passes run on this very thread, one within the other.
+  int passesHere = 0;
   // The last member: its thread ends first, and may still use the others.
   Lane lane;
 };
@@ -239,10 +241,13 @@ const CallPlan& planFor(Environment& environment, Operator& op, size_t count);
 // A list of handles as tensors; 0 stands for an undefined one.
 std::vector<at::Tensor> tensorsOf(Environment& environment, const Napi::Value& value);
 
-// Runs what may contain a backward pass. Where that may lead to functions of JavaScript, it runs on another thread while this
-// one serves them: LibTorch works through a device's part of the graph on a thread of that device, which would wait for this
-// one for ever.
+// Runs a backward pass. LibTorch works through the processor's part of a graph on the thread that asks for it, where functions of
+// JavaScript can be called at once. But a device's part runs on a thread of that device, which would wait for this one for ever: where
+// there are devices, the pass is run as by runServing().
 void runBackward(Environment& environment, const std::function<void()>& pass);
+
+// Runs what may call functions of JavaScript from threads of LibTorch's: on another thread, while this one serves them.
+void runServing(Environment& environment, const std::function<void()>& work);
 
 // Lets operators on this thread use as many threads as on the one that work comes from: each thread has a number of its own, on
 // which the order of sums depends.

@@ -27,13 +27,25 @@ void Lane::run(std::function<void()> task) {
 
 bool Lane::isIdle() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return !busy_ && tasks_.empty();
+  return pauses_ == 0 && !busy_ && tasks_.empty();
+}
+
+bool Lane::pause() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (pauses_ == 0 && (busy_ || !tasks_.empty())) return false;
+  pauses_++;
+  return true;
+}
+
+void Lane::goOn() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (--pauses_ == 0) changed_.notify_all();
 }
 
 void Lane::loop() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return closed_ || !tasks_.empty(); });
+    changed_.wait(lock, [this] { return closed_ || (pauses_ == 0 && !tasks_.empty()); });
     if (closed_) return;
     auto task = std::move(tasks_.front());
     tasks_.pop_front();
@@ -91,6 +103,7 @@ void JavaScriptThread::serve(napi_env env) {
 
 void JavaScriptThread::call(const Letter& body) {
   if (std::this_thread::get_id() == thread_) {
+    const Napi::HandleScope scope(env_);
     body(env_);
     return;
   }

@@ -34,7 +34,11 @@ class Lane {
  public:
   ~Lane();
   void run(std::function<void()> task);
+  // Whether a task would run at once.
   bool isIdle();
+  // Holds back what comes until it is told to go on, once for each pause; refused while a task runs or waits to.
+  bool pause();
+  void goOn();
 
  private:
   void loop();
@@ -43,6 +47,7 @@ class Lane {
   std::deque<std::function<void()>> tasks_;
   bool busy_ = false;
   bool closed_ = false;
+  int pauses_ = 0;
   std::thread thread_;
 };
 

@@ -332,7 +332,7 @@ Napi::Value scriptLoadAsync(Environment& environment, const Napi::CallbackInfo& 
 Napi::Value scriptRun(Environment& environment, const Napi::CallbackInfo& info) {
   auto call = callOf(environment, info);
   c10::IValue value;
-  runBackward(environment, [&] { value = call.run(); });
+  runServing(environment, [&] { value = call.run(); });
   return explaining(call.name, "TORCH", [&] {
     return Napi::Value(info.Env(), writeScriptResult(info.Env(), environment, value));
   });

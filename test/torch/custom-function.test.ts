@@ -305,6 +305,49 @@ describe('defineFunction', () => {
     assert.deepEqual(x.grad!.toArraySync(), [3, 12]);
   });
 
+  it('may nest passes deeper than LibTorch keeps them on one thread', () => {
+    let depth = 0;
+    const nested = defineFunction({
+      name: 'nested',
+      forward(context, x: Tensor) {
+        context.save(x);
+        return x.mul(1);
+      },
+      backward(context, gradient) {
+        if (++depth === 100) return gradient;
+        const again = context.saved[0]!.detach().requiresGrad_();
+        enableGrad(() => {
+          nested(again).sum().backward();
+        });
+        return gradient.add(again.grad!);
+      },
+    });
+    const x = leaf([1]);
+    nested(x).sum().backward();
+    assert.deepEqual(x.grad!.toArraySync(), [100]);
+  });
+
+  it('may start a pass beside the event loop inside one, through the same graph', async () => {
+    let started: Promise<void> | undefined;
+    const first = leaf([2]);
+    const inner = cube(first).sum();
+    const starting = defineFunction({
+      name: 'starting',
+      forward: (_context, x: Tensor) => x.mul(1),
+      backward(_context, gradient) {
+        started ??= inner.backwardAsync(undefined, { retainGraph: true });
+        // Time for the other pass to reach the function that this one comes to next, if it could.
+        const end = performance.now() + 30;
+        while (performance.now() < end);
+        return gradient;
+      },
+    });
+    starting(inner).backward(undefined, { retainGraph: true });
+    assert.deepEqual(first.grad!.toArraySync(), [12]);
+    await started;
+    assert.deepEqual(first.grad!.toArraySync(), [24]);
+  });
+
   it('serves a backward pass beside the event loop, also while another one is waited for', async () => {
     const x = leaf([1, 2]);
     const pending = cube(x).sum().backwardAsync();
