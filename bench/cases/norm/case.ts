@@ -10,16 +10,17 @@ const tasks = names.flatMap((layer) => {
   return goal.batches.map((batch) => {
     const { shape, channelsLast, steps } = batches[batch];
     const options = { layer, shape: [...shape], channelsLast, steps: goal.steps ?? steps };
-    return { name: `${layer}, ${batch}`, options, goal };
+    const { against, atMost } = (batch === 'vectors' ? goal.vectors : undefined) ?? goal;
+    return { name: `${layer}, ${batch}`, options, against, atMost };
   });
 });
 
-const goals: Goal[] = tasks.map(({ name, goal }) => ({
+const goals: Goal[] = tasks.map(({ name, against, atMost }) => ({
   kind: 'time ratio',
   task: name,
   implementation: 'kontrast',
-  against: goal.against === 'python' ? 'pytorch' : 'libtorch',
-  atMost: goal.atMost,
+  against: against === 'python' ? 'pytorch' : 'libtorch',
+  atMost,
 }));
 
 /**

@@ -1,4 +1,4 @@
-"""PyTorch's side of the case: whitening, PowerNorm and batch styles as one writes them; for other layers PyTorch's own, or batch norm."""
+"""PyTorch's side of the case: whitening, PowerNorm, SyncBatchNorm and batch styles as one writes them; for other layers PyTorch's own, or batch norm."""
 
 import math
 import platform
@@ -96,6 +96,64 @@ class PowerNorm(nn.Module):
         return PowerFunction.apply(x, self.weight, self.bias, self.running_phi, self.ema_gz, self.eps, self.momentum)
 
 
+def all_gather(row):
+    return row.unsqueeze(0)
+
+
+def all_reduce(values):
+    return values
+
+
+class SyncFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, running_mean, running_var, eps, momentum):
+        dims = [d for d in range(x.dim()) if d != 1]
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        values = x.numel() // x.shape[1]
+        own_variance, own_mean = torch.var_mean(x, dims, correction=0)
+        count = torch.full((1,), values, dtype=torch.float64)
+        rows = all_gather(torch.cat([count, own_mean.double(), own_variance.double() * values]))
+        counts, means, squares = rows.split([1, x.shape[1], x.shape[1]], 1)
+        count = counts.sum()
+        mean = (means * (counts / count)).sum(0)
+        m2 = (squares + (means - mean).square() * counts).sum(0)
+        running_mean.lerp_(mean.to(x.dtype), momentum)
+        running_var.lerp_((m2 / (count - 1)).to(x.dtype), momentum)
+        mean, scale = mean.to(x.dtype), (m2 / count + eps).rsqrt().to(x.dtype)
+        ctx.save_for_backward(x, weight, mean, scale, count)
+        slope = scale * weight
+        return x * slope.view(shape) + (bias - mean * slope).view(shape)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, mean, scale, count = ctx.saved_tensors
+        dims = [d for d in range(x.dim()) if d != 1]
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        total = gradient.sum(dims)
+        along = (gradient * (x - mean.view(shape))).sum(dims)
+        joined = all_reduce(torch.cat([total, along]).double()) / count
+        mean_total, mean_along = joined.to(x.dtype).chunk(2)
+        slope = scale * weight
+        by_input = -slope * scale.square() * mean_along
+        shift = -slope * mean_total - by_input * mean
+        dx = gradient * slope.view(shape) + x * by_input.view(shape) + shift.view(shape)
+        return dx, along * scale, total, None, None, None, None
+
+
+class SyncBatchNorm(nn.Module):
+    """The exchange of one process with itself, as on our side."""
+
+    def __init__(self, features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x):
+        return SyncFunction.apply(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps, self.momentum)
+
+
 class BatchStyles(nn.Module):
     """The low frequencies' amplitudes of one image, for all of them."""
 
@@ -133,6 +191,7 @@ def make(layer, shape):
             features, settings["whiteningGroups"], settings["eps"], settings["iterations"]
         ),
         "PowerNorm": lambda: PowerNorm(features),
+        "SyncBatchNorm": lambda: SyncBatchNorm(features),
     }
     if layer.startswith("ConvBN2d"):
         return nn.Sequential(nn.Conv2d(features, features, 1, bias=False), norm(features))
