@@ -60,10 +60,11 @@ constexpr int64_t kWidth = 2048;
 int64_t valuesATask(const Plan& plan) {
   return std::clamp<int64_t>(plan.samples * plan.channels * plan.positions / 64, 32768, 65536);
 }
-// So many values are summed in their own precision, or rows of channels if that is more: few enough to stay in a core's caches and to
-// round little, many enough that what is done once for them costs little.
+// So many values are summed in their own precision, or between the least and the most of rows of channels: few enough to stay in a core's
+// caches and to round little, many enough that what is done once for them costs little.
 constexpr int64_t kBlock = 4096;
 constexpr int64_t kRows = 32;
+constexpr int64_t kMostRows = 512;
 
 // The mean and the squares about it of `count` values, joined to those of the values before.
 KONTRAST_INLINE void join(double& mean, double& squares, double before, double count, double newMean, double newSquares) {
@@ -194,7 +195,7 @@ KONTRAST_INLINE void combineInPlane(const E* gradient, const E* x, E* out, int64
 
 // --- Rows of channels, or of so many of them as a task takes ---
 
-// The channels that a task takes, from `from` on, of rows that are `stride` values apart.
+// The channels that a task takes, from `from` on.
 struct Columns {
   int64_t from, width;
 };
@@ -203,7 +204,7 @@ struct Columns {
 KONTRAST_INLINE void nextRow() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 // Of so many channels, how many rows are summed in T before they are in double precision.
-KONTRAST_INLINE int64_t rowsAtOnce(int64_t width) { return std::max(kRows, 2 * kBlock / width); }
+KONTRAST_INLINE int64_t rowsAtOnce(int64_t width) { return std::clamp(2 * kBlock / width, kRows, kMostRows); }
 
 template <typename E>
 KONTRAST_INLINE void momentsOfRows(const Pass<E>& pass, const Part& part, Columns columns, double* means, double* squares) {
