@@ -197,25 +197,21 @@ void runServing(Environment& environment, const std::function<void()>& work) {
 }
 
 void runBackward(Environment& environment, const std::function<void()>& pass) {
-  // Another thread costs more than a small pass: the two have a team of OpenMP each, whose threads wait for work by spinning.
   if (!environment.usesCallbacks) {
     pass();
     return;
   }
-  // Work in the background may hold a part of the graph while it waits for this thread.
-  if (hasDevices() || environment.passesHere == kMostPassesHere || !environment.lane.pause()) {
+  // Here where it can be: another thread costs more than a small pass, as the two have a team of OpenMP each, whose threads wait for work
+  // by spinning. Work in the background could hold a part of the graph while it waits for this thread, so it pauses.
+  if (hasDevices() || !environment.lane.pause(kMostPassesHere)) {
     runServing(environment, pass);
     return;
   }
-  struct Here {
-    explicit Here(Environment& environment) : environment(environment) { environment.passesHere++; }
-    ~Here() {
-      environment.passesHere--;
-      environment.lane.goOn();
-    }
-    Environment& environment;
+  struct Pause {
+    Lane& lane;
+    ~Pause() { lane.goOn(); }
   };
-  const Here here(environment);
+  const Pause pause{environment.lane};
   pass();
 }
 

@@ -211,8 +211,6 @@ struct Environment {
   std::vector<at::Tensor> given;
   // Whether a backward pass may lead to functions of JavaScript.
   bool usesCallbacks = false;
-  // How many backward passes run on this very thread, one within the other.
-  int passesHere = 0;
   // The last member: its thread ends first, and may still use the others.
   Lane lane;
 };

@@ -30,9 +30,9 @@ bool Lane::isIdle() {
   return pauses_ == 0 && !busy_ && tasks_.empty();
 }
 
-bool Lane::pause() {
+bool Lane::pause(int most) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (pauses_ == 0 && (busy_ || !tasks_.empty())) return false;
+  if (pauses_ == most || (pauses_ == 0 && (busy_ || !tasks_.empty()))) return false;
   pauses_++;
   return true;
 }

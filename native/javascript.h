@@ -36,8 +36,9 @@ class Lane {
   void run(std::function<void()> task);
   // Whether a task would run at once.
   bool isIdle();
-  // Holds back what comes until it is told to go on, once for each pause; refused while a task runs or waits to.
-  bool pause();
+  // Holds back what comes until it is told to go on, once for each pause. Refused while a task runs or waits to, and when so many pauses
+  // are under way.
+  bool pause(int most);
   void goOn();
 
  private:
