@@ -14,14 +14,11 @@ namespace kontrast::norm {
 
 namespace {
 
-using MaybeTensor = std::optional<at::Tensor>;
 using torch::autograd::variable_list;
 
 constexpr const char* kSchema =
     "batch_channel_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? channel_weight, Tensor? channel_bias, "
     "Tensor running_mean, Tensor running_var, int groups, bool estimate, float rate, float eps) -> Tensor";
-
-at::Tensor orNone(const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); }
 
 double entry(const Numbers& numbers, size_t place, double otherwise) { return numbers.empty() ? otherwise : numbers[place]; }
 

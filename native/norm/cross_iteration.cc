@@ -14,8 +14,6 @@ namespace kontrast::norm {
 
 namespace {
 
-using MaybeTensor = std::optional<at::Tensor>;
-
 constexpr const char* kBlendWindow =
     "blend_window(Tensor mean, Tensor variance, Tensor(a!) past_means, Tensor(b!) past_variances, Tensor(c!) past_valid, "
     "Tensor? mean_shift, Tensor? variance_shift, Tensor batches, int burn_in) -> (Tensor, Tensor, Tensor)";
@@ -107,7 +105,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> blendWindow(const at::Tensor& mea
                     "earlier means must be [rows, C], not ", pastMeans.sizes());
   TORCH_CHECK_VALUE(batches.numel() == 1, "batches must be one number, not ", batches.sizes());
   const Window window{mean.detach(), variance.detach(), pastMeans, pastVariances, pastValid,
-                      meanShift.value_or(at::Tensor()), varianceShift.value_or(at::Tensor())};
+                      orNone(meanShift), orNone(varianceShift)};
   for (const auto& rows : {pastVariances, pastValid, window.meanShift, window.varianceShift})
     TORCH_CHECK_VALUE(!rows.defined() || rows.sizes() == pastMeans.sizes(), "earlier statistics must have one shape, not ", rows.sizes(),
                       " and ", pastMeans.sizes());

@@ -28,7 +28,6 @@ namespace kontrast::norm {
 
 namespace {
 
-using MaybeTensor = std::optional<at::Tensor>;
 using torch::autograd::variable_list;
 
 constexpr const char* kGroupMoments = "group_moments(Tensor x, int[] sizes, bool interleaved) -> (Tensor, Tensor)";
@@ -43,8 +42,6 @@ constexpr const char* kNormalizeBy =
 constexpr const char* kUncenteredNorm =
     "uncentered_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? floor, Tensor? extra_eps, Tensor? running_square, "
     "float momentum, int[] sizes, float eps) -> Tensor";
-
-at::Tensor orNone(const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); }
 
 bool isDouble(const at::Tensor& x) { return x.scalar_type() == at::kDouble; }
 at::ScalarType wideType(const at::Tensor& x) { return isDouble(x) ? at::kDouble : at::kFloat; }

@@ -12,6 +12,11 @@
 
 namespace kontrast::norm {
 
+using MaybeTensor = std::optional<at::Tensor>;
+
+// Not defined where there is none.
+inline at::Tensor orNone(const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); }
+
 // visit(pointer to the elements) of a contiguous tensor on the CPU
 template <typename Visit>
 void byElements(const at::Tensor& tensor, Visit visit) {
@@ -73,8 +78,8 @@ std::vector<bool> wantedOf(const Context& context, std::initializer_list<bool> h
 }
 
 // None for a tensor that is not defined: autograd takes no input that is not.
-inline std::optional<at::Tensor> given(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+inline MaybeTensor given(const at::Tensor& tensor) {
+  return tensor.defined() ? MaybeTensor(tensor) : std::nullopt;
 }
 
 }  // namespace kontrast::norm
