@@ -59,11 +59,15 @@ class IterativeWhitening(Whitening):
         return matrix, matrix
 
 
+def along_channels(x):
+    """All dimensions but the channels', and the shape in which numbers a channel go with x."""
+    return [d for d in range(x.dim()) if d != 1], (1, -1) + (1,) * (x.dim() - 2)
+
+
 class PowerFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, running_phi, ema_gz, eps, momentum):
-        dims = [d for d in range(x.dim()) if d != 1]
-        shape = (1, -1) + (1,) * (x.dim() - 2)
+        dims, shape = along_channels(x)
         own = x.square().mean(dims)
         z = x / (running_phi + eps).sqrt().view(shape)
         running_phi.lerp_(own, momentum)
@@ -75,8 +79,7 @@ class PowerFunction(torch.autograd.Function):
     def backward(ctx, gradient):
         z, weight, own = ctx.saved_tensors
         ema_gz = ctx.ema_gz
-        dims = [d for d in range(z.dim()) if d != 1]
-        shape = (1, -1) + (1,) * (z.dim() - 2)
+        dims, shape = along_channels(z)
         g = gradient * weight.view(shape)
         d = g - ctx.momentum * ema_gz.view(shape) * z
         ema_gz.add_((d * z).mean(dims))
@@ -107,8 +110,7 @@ def all_reduce(values):
 class SyncFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, running_mean, running_var, eps, momentum):
-        dims = [d for d in range(x.dim()) if d != 1]
-        shape = (1, -1) + (1,) * (x.dim() - 2)
+        dims, shape = along_channels(x)
         values = x.numel() // x.shape[1]
         own_variance, own_mean = torch.var_mean(x, dims, correction=0)
         count = torch.full((1,), values, dtype=torch.float64)
@@ -127,8 +129,7 @@ class SyncFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         x, weight, mean, scale, count = ctx.saved_tensors
-        dims = [d for d in range(x.dim()) if d != 1]
-        shape = (1, -1) + (1,) * (x.dim() - 2)
+        dims, shape = along_channels(x)
         total = gradient.sum(dims)
         along = (gradient * (x - mean.view(shape))).sum(dims)
         joined = all_reduce(torch.cat([total, along]).double()) / count
