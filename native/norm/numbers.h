@@ -46,7 +46,14 @@ inline Numbers numbersOf(const at::Tensor& tensor) {
   return numbers;
 }
 
+// What is a view with gaps, or of one element as many, is left to LibTorch.
 inline void put(const Numbers& numbers, const at::Tensor& to) {
+  if (!to.is_contiguous()) {
+    const auto dense = at::empty(to.sizes(), to.options());
+    put(numbers, dense);
+    to.copy_(dense);
+    return;
+  }
   byElements(to, [&](auto* at) {
     using E = std::remove_reference_t<decltype(*at)>;
     for (size_t i = 0; i < numbers.size(); i++) at[i] = static_cast<E>(numbers[i]);

@@ -3,6 +3,7 @@
 #include "batch_channel.h"
 #include "cross_iteration.h"
 #include "normalization.h"
+#include "running.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
@@ -18,6 +19,7 @@ void registerOperators() {
   defineNormalization(*library);
   defineBatchChannel(*library);
   defineCrossIteration(*library);
+  defineRunning(*library);
 }
 
 }  // namespace kontrast::norm

@@ -2,7 +2,7 @@ import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torc
 import { Module, Parameter } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
 import { checkFinite, type BatchNormOptions } from './batch-norm';
-import { batchChannelNorm } from './operators';
+import { batchChannelNorm, countBatch } from './operators';
 
 /** What {@link BatchChannelNorm} is made from. Running statistics are always kept. */
 export interface BatchChannelNormOptions extends Omit<BatchNormOptions, 'bias' | 'trackRunningStats'> {
@@ -97,7 +97,7 @@ export abstract class BatchChannelNorm extends Module {
    */
   override forward(x: Tensor): Tensor {
     this.#check(x);
-    const rate = this.training ? this.#countBatch() : 0;
+    const rate = this.training ? countBatch(this.numBatchesTracked, this.momentum) : 0;
     // The operator is for maps on the CPU, where LibTorch's two norms go over the activations more often than they have to.
     const isForOperator = x.ndim > 2 && x.device === 'cpu' && x.dtype !== 'float16';
     if (this.training && isForOperator) return this.#normalizeInOne(x, rate);
@@ -153,11 +153,6 @@ export abstract class BatchChannelNorm extends Module {
     const { weight, bias, channelWeight, channelBias, runningMean, runningVar, groups, estimate, eps } = this;
     const parameters = { weight, bias, channelWeight, channelBias };
     return batchChannelNorm(x, { ...parameters, runningMean, runningVar, groups, estimate, rate, eps });
-  }
-
-  #countBatch(): number {
-    this.numBatchesTracked.add_(1).dispose();
-    return this.momentum ?? 1 / this.numBatchesTracked.itemSync();
   }
 
   #moveEstimates(mean: Tensor, variance: Tensor, rate: number): void {

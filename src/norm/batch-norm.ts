@@ -1,6 +1,7 @@
 import { InvalidArgumentError, scope, torch, type DType, type Device, type Tensor } from '../torch';
 import { Module, Parameter } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
+import { countBatch } from './operators';
 
 /** What batch normalisation is made from. */
 export interface BatchNormOptions {
@@ -115,9 +116,7 @@ export abstract class BatchNorm extends Module {
   /** Counts a training batch and gives its weight in the running statistics; 0 when there is nothing to update. */
   protected countBatch(): number {
     if (!this.training || this.numBatchesTracked === null) return 0;
-    const batches = this.numBatchesTracked;
-    batches.add_(1).dispose();
-    return this.momentum ?? 1 / batches.itemSync();
+    return countBatch(this.numBatchesTracked, this.momentum);
   }
 
   /** Normalises `x`, by its own statistics in training, moving the given running statistics. */

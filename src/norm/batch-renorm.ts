@@ -1,7 +1,7 @@
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
 import { integerFrom, numberWithin } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { groupMoments, normalizeBy } from './operators';
+import { groupMoments, moveStatistics, normalizeBy } from './operators';
 
 /** What batch renormalisation is made from. */
 export interface BatchRenormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -86,10 +86,7 @@ export abstract class BatchRenorm extends BatchNorm {
       return this.#limited(r, d);
     });
     const momentum = this.countBatch();
-    noGrad(() => {
-      runningMean.lerp_(mean.to({ dtype: runningMean.dtype }), momentum);
-      runningVar.lerp_(variance.to({ dtype: runningVar.dtype }), momentum);
-    });
+    moveStatistics(this, { mean, variance }, momentum);
     return normalizeBy(x, this.weight, this.bias, { mean, variance, ownMean: mean, correction }, sizes, eps);
   }
 

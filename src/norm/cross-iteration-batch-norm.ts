@@ -3,7 +3,7 @@ import type { Parameter } from '../nn';
 import { integerFrom, positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
 import { alongChannels, inKernelFormat } from './channel-layout';
-import { blendWindow, groupMoments, normalizeBy } from './operators';
+import { blendWindow, groupMoments, moveStatistics, normalizeBy } from './operators';
 
 /** What cross-iteration batch normalisation is made from. */
 export interface CrossIterationBatchNormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -101,14 +101,9 @@ export class CrossIterationBatchNorm extends BatchNorm {
       const [shift, batches] = [this.#shift(), this.numBatchesTracked!];
       return blendWindow({ mean, variance, pastMeans, pastVariances, pastValid, shift, batches, burnIn });
     });
-    const momentum = this.countBatch();
-    noGrad(() => {
-      const values = x.numel() / this.features;
-      this.runningMean!.lerp_(mean.to({ dtype: this.runningMean!.dtype }), momentum);
-      const unbiased = variance.mul(values / (values - 1));
-      this.runningVar!.lerp_(unbiased.to({ dtype: this.runningVar!.dtype }), momentum);
-      this.#remember(slopes);
-    });
+    const values = x.numel() / this.features;
+    moveStatistics(this, { mean, variance, factor: values / (values - 1) }, this.countBatch());
+    if (slopes !== null) noGrad(() => this.#remember(slopes));
     const blended = { mean: blendedMean, variance: blendedVariance, ownMean: mean, share };
     return normalizeBy(x, weight, bias, blended, sizes, eps);
   }
@@ -139,8 +134,7 @@ export class CrossIterationBatchNorm extends BatchNorm {
     return { mean: along(this.meanSlopes!), variance: along(this.varianceSlopes!) };
   }
 
-  #remember(slopes: { mean: Tensor; variance: Tensor } | null): void {
-    if (slopes === null) return;
+  #remember(slopes: { mean: Tensor; variance: Tensor }): void {
     const put = (rows: Tensor, newest: Tensor): void => {
       if (this.window > 2) rows.copy_(rows.roll(1, 0));
       rows.select(0, 0).copy_(newest);

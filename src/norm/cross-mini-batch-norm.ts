@@ -1,7 +1,7 @@
 import { InvalidArgumentError, noGrad, scope, torch, type Tensor } from '../torch';
 import { positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { groupMoments, normalizeBy } from './operators';
+import { groupMoments, moveStatistics, normalizeBy } from './operators';
 
 /** What cross mini-batch normalisation is made from. */
 export interface CrossMiniBatchNormOptions extends Omit<BatchNormOptions, 'trackRunningStats'> {
@@ -73,20 +73,17 @@ export class CrossMiniBatchNorm extends BatchNorm {
     const [mean, variance, share] = noGrad(() => {
       const dtype = ownMean.dtype;
       // 1 / t, worked out on the device so that nothing waits for it.
-      const share = microBatch.add(1).to({ dtype: 'float64' }).reciprocal().to({ dtype });
+      const share = microBatch.add(1).to({ dtype }).reciprocal_();
       const before = accumulatedMean.to({ dtype });
       const mean = before.lerp(ownMean, share);
-      const between = ownMean
-        .sub(before)
-        .square()
-        .mul(share.mul(share.neg().add(1)));
-      const variance = accumulatedVar.to({ dtype }).lerp(ownVariance, share).add(between);
+      // Of the means about the joined one: share·(1 − share)·(own − before)².
+      const [step, rest] = [mean.sub(before), ownMean.sub(mean)];
+      const variance = accumulatedVar.to({ dtype }).lerp(ownVariance, share).addcmul_(step, rest);
       accumulatedMean.copy_(mean);
       accumulatedVar.copy_(variance);
-      const values = share.reciprocal().mul(x.numel() / this.features);
-      const unbiased = variance.mul(values.div(values.sub(1)));
-      this.runningMean!.lerp_(mean.to({ dtype: this.runningMean!.dtype }), momentum);
-      this.runningVar!.lerp_(unbiased.to({ dtype: this.runningVar!.dtype }), momentum);
+      // V / (V − 1) of all V values a channel so far.
+      const unbiased = variance.div(share.mul(-this.features / x.numel()).add_(1));
+      moveStatistics(this, { mean, variance: unbiased }, momentum);
       microBatch.add_(1).remainder_(this.microBatches);
       return [mean, variance, share];
     });

@@ -2,7 +2,7 @@ import { InvalidArgumentError, type Tensor } from '../torch';
 import { positiveInteger } from '../nn/checks';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
 import type { Grouping } from './grouped-batch';
-import { groupedBatchNorm } from './operators';
+import { countBatches, groupedBatchNorm } from './operators';
 
 /** What ghost batch normalisation is made from. */
 export interface GhostBatchNormOptions extends BatchNormOptions {
@@ -97,7 +97,7 @@ export abstract class GhostBatchNorm extends BatchNorm {
   /** Counts the ghosts as batches and gives what the old running statistics and each ghost weigh in the new ones. */
   #countGhosts(ghosts: number): { keep: number; weights: number[] } {
     const batches = this.numBatchesTracked!;
-    batches.add_(ghosts).dispose();
+    countBatches(batches, ghosts);
     const { momentum } = this;
     if (momentum === null) {
       const seen = batches.itemSync();

@@ -2,6 +2,7 @@ import { InvalidArgumentError, torch, type DType, type Device, type Tensor } fro
 import { Module, Parameter } from '../nn';
 import { numberWithin, positiveInteger } from '../nn/checks';
 import { checkFinite } from './batch-norm';
+import { countBatch } from './operators';
 
 /** What instance normalisation is made from. */
 export interface InstanceNormOptions {
@@ -82,7 +83,7 @@ export abstract class InstanceNorm extends Module {
    * or `x` holds NaN or infinity and that is to be refused
    */
   override forward(x: Tensor): Tensor {
-    const { runningMean, runningVar, weight, bias } = this;
+    const { runningMean, runningVar, numBatchesTracked, weight, bias } = this;
     const layer = this.constructor.name;
     this.checkDimensions(x);
     const { shape } = x;
@@ -98,14 +99,7 @@ export abstract class InstanceNorm extends Module {
       );
     }
     if (this.nonFinite === 'raise') checkFinite(x, layer);
-    const momentum = this.#countBatch();
+    const momentum = this.training && numBatchesTracked !== null ? countBatch(numBatchesTracked, this.momentum) : 0;
     return torch.instanceNorm(x, weight, bias, runningMean, runningVar, byInstance, momentum, this.eps, true);
-  }
-
-  #countBatch(): number {
-    const batches = this.numBatchesTracked;
-    if (!this.training || batches === null) return 0;
-    batches.add_(1).dispose();
-    return this.momentum ?? 1 / batches.itemSync();
   }
 }

@@ -34,6 +34,38 @@ export function groupCombine(
   return norm.group_combine!(gradient, x, ...coefficients, sizes) as Tensor;
 }
 
+/** Counts batches that were normalised: `tracked`, int64 without dimensions, moves by `batches`. */
+export function countBatches(tracked: Tensor, batches: number): void {
+  norm.count_batches!(tracked, batches);
+}
+
+/** Counts a batch and gives its weight in running statistics: the momentum, or where that is null 1 / the batches so far. */
+export function countBatch(tracked: Tensor, momentum: number | null): number {
+  countBatches(tracked, 1);
+  return momentum ?? 1 / tracked.itemSync();
+}
+
+/** Running statistics of a layer, [C]. */
+export interface RunningStatistics {
+  readonly runningMean: Tensor | null;
+  readonly runningVar: Tensor | null;
+}
+
+/** A batch's mean and variance, [C], and what makes of its variance the one to remember, 1 by default. */
+export interface BatchStatistics {
+  mean: Tensor;
+  variance: Tensor;
+  factor?: number;
+}
+
+/** running ← (1 − momentum)·running + momentum·the batch's. Without gradients; nothing where nothing is tracked. */
+export function moveStatistics(running: RunningStatistics, batch: BatchStatistics, momentum: number): void {
+  const { runningMean, runningVar } = running;
+  if (runningMean === null || runningVar === null) return;
+  const { mean, variance, factor = 1 } = batch;
+  norm.move_statistics!(runningMean, runningVar, mean, variance, factor, momentum);
+}
+
 /** What {@link groupedBatchNorm} takes besides the input. */
 export interface GroupedBatch {
   weight: Tensor | null;

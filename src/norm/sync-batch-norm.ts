@@ -9,7 +9,7 @@ import {
   type Tensor,
 } from '../torch';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { groupCombine, groupMoments, groupSums } from './operators';
+import { groupCombine, groupMoments, groupSums, moveStatistics } from './operators';
 
 /**
  * How the parts of a batch, mostly one a process, tell one another their statistics. Every part must call the same operations in
@@ -98,8 +98,7 @@ export class SyncBatchNorm extends BatchNorm {
 
   /** The statistics of the joined batch in the dtype of the layer; moves the running ones in training. */
   #joined(x: Tensor, exchange: StatisticsExchange): { count: Tensor; mean: Tensor; variance: Tensor } {
-    const { runningMean, runningVar } = this;
-    const dtype = runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
+    const dtype = this.runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
     const rows = exchange.allGather(this.#row(x));
     if (rows.ndim !== 2 || rows.sizeOf(1) !== 1 + 2 * this.features) {
       throw new InvalidArgumentError(
@@ -110,10 +109,7 @@ export class SyncBatchNorm extends BatchNorm {
     // Only a part this small can belong to a joined batch that is too small, so only it waits for the count.
     if (valuesOf(x) < 2 && count.itemSync() < 2) this.checkValues(x.shape, 'this part of the batch');
     const momentum = this.countBatch();
-    if (this.training && runningMean !== null && runningVar !== null) {
-      runningMean.lerp_(mean.to({ dtype }), momentum);
-      runningVar.lerp_(m2.div(count.sub(1)).to({ dtype }), momentum);
-    }
+    if (this.training) moveStatistics(this, { mean, variance: m2.div(count.sub(1)) }, momentum);
     return { count, mean: mean.to({ dtype }), variance: m2.div(count).to({ dtype }) };
   }
 

@@ -16,6 +16,7 @@ import { withoutAutocast } from '../torch/autograd';
 import { Module, Parameter } from '../nn';
 import { integerFrom, numberWithin, positiveInteger } from '../nn/checks';
 import { checkFinite } from './batch-norm';
+import { countBatch } from './operators';
 
 /** What a whitening layer is made from. */
 export interface WhiteningOptions {
@@ -332,8 +333,7 @@ export abstract class Whitening extends Module {
     return this.#whiten(x, weight, bias, this.groups, ({ mean, covariance, matrices }) => {
       const { runningMean, numBatchesTracked } = this;
       if (!this.training || runningMean === null || numBatchesTracked === null) return;
-      numBatchesTracked.add_(1);
-      const momentum = this.momentum ?? 1 / numBatchesTracked.itemSync();
+      const momentum = countBatch(numBatchesTracked, this.momentum);
       const [from, to] = this.followed({ covariance, matrices });
       runningMean.lerp_(mean.reshape([-1]).to({ dtype: runningMean.dtype }), momentum);
       to.lerp_(from.to({ dtype: to.dtype }), momentum);

@@ -4,6 +4,7 @@ import { withoutAutocast } from '../torch/autograd';
 import { inScope, openScope } from '../torch/scope';
 import type { AnyModule } from '../nn';
 import type { BatchNorm } from '../norm';
+import { countBatch, moveStatistics } from '../norm/operators';
 import { batchDependentNorms, isPlainBatchNorm } from '../norm/uses-batch';
 
 /** What runs an encoder on the chunks of a batch. */
@@ -110,12 +111,10 @@ export class WholeBatchNorm {
     noGrad(() =>
       scope(() => {
         for (const { norm, count, mean, variance } of this.#sites) {
-          const { training, numBatchesTracked, runningMean, runningVar } = norm;
+          const { training, numBatchesTracked } = norm;
           if (!training || numBatchesTracked === null) continue;
-          numBatchesTracked.add_(1);
-          const momentum = norm.momentum ?? 1 / numBatchesTracked.itemSync();
-          runningMean!.lerp_(mean.to({ dtype: runningMean!.dtype }), momentum);
-          runningVar!.lerp_(variance.mul(count / (count - 1)).to({ dtype: runningVar!.dtype }), momentum);
+          const momentum = countBatch(numBatchesTracked, norm.momentum);
+          moveStatistics(norm, { mean, variance, factor: count / (count - 1) }, momentum);
         }
       }),
     );

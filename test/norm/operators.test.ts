@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import {
   batchChannelNorm,
   blendWindow,
+  countBatch,
+  countBatches,
   groupCombine,
   groupMoments,
   groupSums,
   groupedBatchNorm,
+  moveStatistics,
   normalizeBy,
   uncenteredNorm,
 } from '../../src/norm/operators';
@@ -239,6 +242,48 @@ describe('operators of normalisation', () => {
     assert.throws(() => {
       product.sum().backward();
     }, /modified by an inplace operation/);
+  });
+
+  it('count batches, and move running statistics in any dtype and any memory', () => {
+    const tracked = torch.zeros([], { dtype: 'int64' });
+    countBatches(tracked, 3);
+    assert.equal(countBatch(tracked, 0.25), 0.25);
+    assert.equal(countBatch(tracked, null), 1 / 5);
+    assert.equal(tracked.itemSync(), 5);
+    assert.throws(() => countBatches(torch.zeros([1], { dtype: 'int64' }), 1), /int64 without dimensions/);
+    assert.throws(() => countBatches(torch.tensor(0.5), 1), /int64 without dimensions/);
+
+    const [mean, variance] = [random(4), random(4).square()];
+    const expected = (start: number, found: Tensor, factor: number): Tensor => found.mul(0.1 * factor).add(0.9 * start);
+    for (const type of ['float64', 'float32', 'bfloat16', 'float16'] as const) {
+      const every = torch.zeros([4, 2], { dtype: type });
+      const running = { runningMean: torch.ones([4], { dtype: type }), runningVar: every.select(1, 1).fill_(2) };
+      moveStatistics(running, { mean, variance, factor: 1.5 }, 0.1);
+      const atol = { float64: 1e-12, float32: 1e-6, bfloat16: 2e-2, float16: 2e-3 }[type];
+      assertClose(running.runningMean.to('float64'), expected(1, mean, 1), { atol });
+      assertClose(running.runningVar.to('float64'), expected(2, variance, 1.5), { atol });
+      assert.equal(every.select(1, 0).countNonzero().itemSync(), 0);
+    }
+    // By operators, as on other devices.
+    const away = (...shape: number[]): Tensor => torch.zeros(shape, { device: 'meta' });
+    countBatches(torch.zeros([], { dtype: 'int64', device: 'meta' }), 1);
+    moveStatistics({ runningMean: away(4), runningVar: away(4) }, { mean: away(4), variance: away(4) }, 0.1);
+
+    const ones = torch.ones([4]);
+    const fixed = { runningMean: ones, runningVar: ones.select(0, 0).expand([4]) };
+    assert.throws(() => moveStatistics(fixed, { mean, variance }, 0.1), /single memory location/);
+    const own = { runningMean: ones, runningVar: ones };
+    assert.throws(() => moveStatistics(own, { mean: torch.ones([3]), variance }, 0.1), /one shape/);
+    assert.throws(() => moveStatistics(own, { mean: away(4), variance }, 0.1), /statistics are on cpu and meta/);
+    const [w, n] = [torch.ones([4]).requiresGrad_(), torch.zeros([], { dtype: 'int64' })];
+    for (const [kept, move] of [
+      [ones, () => moveStatistics(own, { mean, variance }, 0.1)],
+      [n, () => countBatches(n, 1)],
+    ] as const) {
+      const y = w.mul(kept).sum();
+      move();
+      assert.throws(() => y.backward(), /modified by an inplace operation/);
+    }
   });
 
   it('compute by operators of LibTorch what the passes do not take', () => {
