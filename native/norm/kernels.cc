@@ -608,14 +608,21 @@ Plan planOf(const at::Tensor& x, at::IntArrayRef sizes, bool areInterleaved) {
   for (int64_t group = 0; group < plan.groups; group++) {
     const auto size = sizes.empty() ? 1 : sizes[group];
     plan.counts.push_back(static_cast<double>(size * positions));
-    if (!areInterleaved) {
-      addRows(group, before * positions * channels, size * positions, channels);
-      before += size;
-    } else if (positions == 1) {
-      addRows(group, group * channels, size, plan.groups * channels);
-    } else {
-      for (int64_t i = 0; i < size; i++)
-        addRows(group, (i * plan.groups + group) * positions * channels, positions, channels);
+    if (areInterleaved) continue;
+    addRows(group, before * positions * channels, size * positions, channels);
+    before += size;
+  }
+  if (!areInterleaved) return plan;
+  // The groups in turn, so that tasks lie in memory as they follow one another: no two threads write to the same pages.
+  const auto run = positions == 1 ? longest : 1;
+  for (int64_t begin = 0; begin < samples; begin += run * plan.groups) {
+    const auto count = std::min(run, (samples - begin) / plan.groups);
+    for (int64_t group = 0; group < plan.groups; group++) {
+      const auto offset = (begin + group) * positions * channels;
+      if (positions == 1)
+        addRows(group, offset, count, plan.groups * channels);
+      else
+        addRows(group, offset, positions, channels);
     }
   }
   return plan;

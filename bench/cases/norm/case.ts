@@ -42,7 +42,7 @@ export const benchmark: Case = {
   title: 'forward and backward of the norms, [64, 64, 32, 32] in both layouts and [256, 512], float32',
   unit: 'step',
   rounds: 9,
-  warmup: 4,
+  warmup: 2,
   tasks: tasks.map(({ name, options }) => ({ name, options })),
   implementations: [
     {
