@@ -21,10 +21,17 @@ function setupFor(layer: LayerName, { shape, channelsLast }: Batch): NonNullable
   return current;
 }
 
+/** Writes to so much memory and frees it, all at once: what is computed later finds pages that are there. */
+function touchMemory(bytes: number): void {
+  const tensors = Array.from({ length: 4 }, () => torch.ones([bytes / 4], { dtype: 'uint8' }));
+  for (const tensor of tensors) tensor.dispose();
+}
+
 void serve({
   prepare(options) {
     setThreads(Number(options['threads']));
     areLayers = options['way'] === 'layers';
+    touchMemory(Number(options['touchedBytes']));
     return { ...versions(), precision: 'float32' };
   },
   run(options) {

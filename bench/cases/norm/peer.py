@@ -202,6 +202,8 @@ def make(layer, shape):
 def prepare(options):
     torch.set_num_threads(options["threads"])
     settings.update(options["settings"])
+    touched = [torch.ones(options["touchedBytes"] // 4, dtype=torch.uint8) for _ in range(4)]
+    del touched
     return {"python": platform.python_version(), "torch": torch.__version__}
 
 
