@@ -13,7 +13,7 @@ import { InfoNCE } from '../contrast';
 import { Queue } from '../memory';
 import { Module, functional, type Parameter } from '../nn';
 import { positiveInteger } from '../nn/checks';
-import { normFactory1d, normFactory2d, shuffledBatch, type NormFactory } from '../norm';
+import { normFactory1d, normFactory2d, shuffledBatch, type NormFactory, type RowExchange } from '../norm';
 import type { MomentumSchedule } from '../optim';
 import type { Encoder } from './encoder';
 import { contrastBy, infoNceOverQueue, type MoCoObjective, type MoCoStep } from './moco-objective';
@@ -25,7 +25,8 @@ import { MomentumPair } from './momentum-pair';
  *
  * - `'shuffle-split'`: both encoders normalise by groups of the batch, and the keys are put in a random order first, so that
  *   a query and its key are normalised in different company: ShuffleBN on one device. For s groups of a batch of N,
- *   the means of a query's group and its key's group correlate by about 1/s + s/N instead of 1, least at s = √N.
+ *   the means of a query's group and its key's group correlate by about 1/s + s/N instead of 1, least at s = √N. With an
+ *   `exchange` the keys of all ranks are shuffled together, as in the paper.
  * - `'eman'`: the key encoder normalises by running statistics, which are moving averages of the query encoder's (Cai et al.
  *   2021, "Exponential Moving Average Normalization"). Nothing of the present batch enters, and it costs nothing.
  * - `'split'`: groups without the shuffle. For comparison only: it leaks, as data-parallel training without ShuffleBN does.
@@ -57,8 +58,14 @@ export interface MoCoOptions {
   momentum?: MomentumSchedule;
   /** Default `'shuffle-split'`. */
   batchNorm?: BatchNormAnswer;
-  /** Into how many groups a batch is split for `'shuffle-split'` and `'split'`. Default 8. */
+  /** Into how many groups a batch is split for `'shuffle-split'` and `'split'`. Default 8; 1 with an `exchange`, where each rank is a group. */
   splits?: number;
+  /**
+   * How the ranks of a data-parallel training show each other keys: they are shuffled over all ranks for `'shuffle-split'`, and all ranks' keys
+   * enter the queue of each, those of rank 0 first. Every rank needs the same `seed`, batches as large and the same steps; gradients of the
+   * ranks are the caller's to average. Default: this process is alone.
+   */
+  exchange?: RowExchange;
   /** Whether each view is once the query and once the key, which doubles the work of a step. Default false. */
   symmetric?: boolean;
   /** Whether the other keys of the batch are negatives of InfoNCE too. Default false. Not beside `objective`. */
@@ -108,14 +115,17 @@ export class MoCo implements Stateful {
   readonly objective: MoCoObjective;
   readonly batchNorm: BatchNormAnswer;
   readonly symmetric: boolean;
+  readonly #exchange: RowExchange | undefined;
   readonly #generator: Generator;
 
   constructor(options: MoCoOptions) {
-    const { queueSize = 65536, momentum = 0.999, batchNorm = 'shuffle-split', splits = 8 } = options;
+    const { queueSize = 65536, momentum = 0.999, batchNorm = 'shuffle-split', exchange } = options;
+    const { splits = exchange === undefined ? 8 : 1 } = options;
     const { symmetric = false, seed = 0, device = 'cpu', memoryFormat } = options;
     this.objective = objectiveOf(options);
     this.batchNorm = batchNorm;
     this.symmetric = symmetric;
+    this.#exchange = exchange;
     const norms = normsFor(batchNorm, positiveInteger(splits, 'MoCo: splits'));
     this.pair = new MomentumPair({
       build: () => {
@@ -193,7 +203,8 @@ export class MoCo implements Stateful {
       const directions = this.symmetric
         ? [this.#contrast(viewA, viewB, negatives), this.#contrast(viewB, viewA, negatives)]
         : [this.#contrast(viewA, viewB, negatives)];
-      this.queue.enqueue(torch.cat(directions.map(({ keys }) => keys)));
+      const keys = torch.cat(directions.map(({ keys }) => keys));
+      this.queue.enqueue(this.#exchange?.allGather(keys) ?? keys);
       return meanOf(directions.map(({ step }) => step));
     });
   }
@@ -239,11 +250,13 @@ export class MoCo implements Stateful {
       throw new InvalidArgumentError(`MoCo: the two views must have one shape, found [${a}] and [${b}]`);
     }
     const samples = viewA.sizeOf(0);
-    const keys = samples * (this.symmetric ? 2 : 1);
+    const ranks = this.#exchange?.ranks ?? 1;
+    const keys = samples * (this.symmetric ? 2 : 1) * ranks;
     if (samples === 0) throw new InvalidArgumentError('MoCo: the batch is empty');
     if (keys > this.queue.size) {
       throw new InvalidArgumentError(
-        `MoCo: a step of ${keys} keys (a batch of ${samples}${this.symmetric ? ', both views' : ''}) is larger than the ` +
+        `MoCo: a step of ${keys} keys (a batch of ${samples}${this.symmetric ? ', both views' : ''}` +
+          `${ranks === 1 ? '' : `, ${ranks} ranks`}) is larger than the ` +
           `queue of ${this.queue.size}; use a larger queue or a smaller batch`,
       );
     }
@@ -253,7 +266,7 @@ export class MoCo implements Stateful {
     const keys = noGrad(() => {
       const encode = (x: Tensor): Tensor => embed(this.pair.key, x);
       return this.batchNorm === 'shuffle-split'
-        ? shuffledBatch(keyView, encode, { generator: this.#generator })
+        ? shuffledBatch(keyView, encode, { generator: this.#generator, exchange: this.#exchange })
         : encode(keyView);
     });
     return { keys, step: contrastBy(this.objective, embed(this.pair.query, queryView), keys, negatives) };

@@ -108,3 +108,4 @@ export {
   type SubBatchOptions,
   type WhiteningOptions,
 } from './whitening';
+export { withoutPadding } from './without-padding';

@@ -104,7 +104,7 @@ const powerNorm = defineFunction<
  * paper writes ν for m·ν.
  *
  * For x [N, C, …], or [N, …, C] with `channels: 'last'`, in float32, float64, bfloat16 or float16. Parameters `weight` and `bias` as
- * batch norm's; state `runningPhi` (φ), `emaGz` (ν) and `numBatchesTracked`. Padding is not masked: leave padded positions out of x.
+ * batch norm's; state `runningPhi` (φ), `emaGz` (ν) and `numBatchesTracked`. {@link withoutPadding} leaves padded positions out.
  *
  * Use it in place of layer norm in transformers, where means of batches fluctuate too much for batch norm.
  *

@@ -5,7 +5,9 @@ import {
   autocast,
   isGradEnabled,
   keep,
+  manualSeed,
   memory,
+  noGrad,
   scope,
   torch,
   type Tensor,
@@ -20,9 +22,12 @@ import {
   type MoCoObjective,
   type MoCoOptions,
 } from '../../src/models';
+import { functional, type Module } from '../../src/nn';
+import type { RowExchange } from '../../src/norm';
 import { SGD } from '../../src/optim';
 import { assertClose, numbers } from '../support/close';
 import { device, onCuda } from '../support/device';
+import { inRanks } from '../support/ranks';
 import { golden } from '../support/golden';
 
 interface Values {
@@ -269,6 +274,54 @@ describe('MoCo', () => {
     moco.dispose();
   });
 
+  for (const symmetric of [false, true]) {
+    it(`shuffles and queues the keys of all ranks${symmetric ? ', in both directions' : ''}`, () => {
+      const ranks = 2;
+      const views = [viewsOf(0), viewsOf(1)] as const;
+      const make = (exchange?: RowExchange): MoCo => {
+        manualSeed(3);
+        return small({ symmetric, exchange, splits: undefined, queueSize: 40 });
+      };
+      const found = inRanks(ranks, (exchange) => {
+        const moco = make(exchange);
+        const { loss } = moco.step(...views[exchange.rank]!);
+        loss.backward();
+        return { loss: loss.detach(), queue: moco.queue.entries(), pointer: moco.queue.pointer };
+      });
+
+      // The same by hand: one order for all, each share normalised by itself as plain batch norm does.
+      manualSeed(3);
+      const alone = small({ batchNorm: 'none', queueSize: 40 });
+      alone.pair.update();
+      const generator = new Generator({ seed: 11 });
+      const start = alone.queue.entries().clone();
+      torch.randn(start.shape, { generator });
+      const embed = (module: Module, x: Tensor) => functional.normalize(module.forward(x));
+      const directions = (symmetric ? [0, 1] : [0]).map((side) => {
+        const order = torch.randperm(ranks * values.batch, { generator }).to(device);
+        const all = torch.cat(views.map((pair) => pair[1 - side]!)).indexSelect(0, order);
+        const shares = noGrad(() => all.split(values.batch).map((share) => embed(alone.pair.key, share)));
+        const keys = torch.cat(shares).indexSelect(0, order.argsort()).split(values.batch);
+        const infoNce = new InfoNCE({ temperature: values.temperature, normalize: false });
+        const losses = views.map((pair, rank) => {
+          return infoNce.forward(embed(alone.pair.query, pair[side]!), keys[rank]!, start);
+        });
+        return { keys, losses };
+      });
+      const entered = torch.cat(views.flatMap((_, rank) => directions.map(({ keys }) => keys[rank]!)));
+      found.forEach(({ loss, queue, pointer }, rank) => {
+        const expected = torch.stack(directions.map(({ losses }) => losses[rank]!)).mean();
+        assertClose(loss, expected, { atol: 1e-5 });
+        assert.equal(pointer, entered.sizeOf(0) % 40);
+        assertClose(queue.narrow(0, 0, entered.sizeOf(0)), entered, { atol: 1e-5 });
+        assertClose(queue, found[0]!.queue, { atol: 0 });
+      });
+      // By their order and company alone: without the shuffle other keys come out.
+      const unshuffled = noGrad(() => embed(alone.pair.key, views[0]![1]));
+      assert.ok(!torch.allclose(found[0]!.queue.narrow(0, 0, values.batch), unshuffled, 1e-3, 1e-3));
+    });
+  }
+
   it('refuses views that do not fit, before anything changes', () => {
     const moco = small({ symmetric: true, queueSize: 15 });
     const state = () => [...moco.stateDict().tensors.values()].map(numbers);
@@ -283,6 +336,11 @@ describe('MoCo', () => {
       /must have one shape, found \[8, 1, 10, 10\] and \[4, 1, 10, 10\]/,
     );
     assert.throws(() => moco.step(a.narrow(0, 0, 0), b.narrow(0, 0, 0)), /the batch is empty/);
+    const exchange = { rank: 0, ranks: 2, allGather: (rows: Tensor) => rows };
+    assert.throws(
+      () => small({ queueSize: 15, exchange }).step(a, b),
+      /a step of 16 keys \(a batch of 8, 2 ranks\) is larger than the queue of 15/,
+    );
     assert.deepEqual(state(), before);
   });
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { Generator, keep, noGrad, torch, type Tensor } from '../../src/torch';
-import { BatchNorm1d, shuffledBatch, type RowExchange } from '../../src/norm';
+import { BatchNorm1d, shuffledBatch } from '../../src/norm';
 import { assertClose, numbers } from '../support/close';
 import { device } from '../support/device';
+import { inRanks } from '../support/ranks';
 
 describe('shuffledBatch', () => {
   it('shows the encoder another order and gives the rows back in the given one', () => {
@@ -36,46 +37,20 @@ describe('shuffledBatch', () => {
     const whole = torch.randn([12, 2], { dtype: 'float64', device });
     const parts = whole.split(4);
 
-    /**
-     * Runs all ranks in one process: each pass over them gets as far as an exchange that is still to be filled, until none is. Gives what each
-     * rank got, and what it was shown.
-     */
-    function run(encode: (rank: number, x: Tensor) => Tensor, seeds = [7, 7, 7]): { given: Tensor[]; seen: Tensor[] } {
-      const exchanged: Tensor[] = [];
-      for (;;) {
-        const sent: Tensor[] = [];
-        const seen: Tensor[] = [];
-        const given = parts.map((part, rank) => {
-          let call = 0;
-          const exchange: RowExchange = {
-            rank,
-            ranks,
-            allGather(rows) {
-              const known = exchanged[call++];
-              if (known !== undefined) return known;
-              sent.push(keep(rows));
-              throw new Error('waiting');
-            },
-          };
-          const generator = new Generator({ seed: seeds[rank]! });
-          const body = (x: Tensor): Tensor => {
-            seen.push(keep(x));
-            return encode(rank, x);
-          };
-          try {
-            return shuffledBatch(part, body, { generator, exchange });
-          } catch (error) {
-            if ((error as Error).message !== 'waiting') throw error;
-            return null;
-          }
-        });
-        if (given.every((rows) => rows !== null)) return { given, seen };
-        exchanged.push(torch.cat(sent));
-      }
+    /** What each rank got, and what it was shown. */
+    function run(encode: (x: Tensor) => Tensor): { given: Tensor[]; seen: Tensor[] } {
+      const found = inRanks(ranks, (exchange) => {
+        let seen: Tensor | undefined;
+        const body = (x: Tensor): Tensor => encode((seen = keep(x)));
+        const generator = new Generator({ seed: 7 });
+        const given = shuffledBatch(parts[exchange.rank]!, body, { generator, exchange });
+        return { given, seen: seen! };
+      });
+      return { given: found.map(({ given }) => given), seen: found.map(({ seen }) => seen) };
     }
 
     it('gives every rank a share of all samples in one order, and its own rows back', () => {
-      const { given, seen } = run((_, x) => x.mul(2));
+      const { given, seen } = run((x) => x.mul(2));
       assert.notDeepEqual(numbers(torch.cat(seen)), numbers(whole));
       const rows = (x: Tensor) => (x.toArraySync() as number[][]).map(String).sort();
       assert.deepEqual(rows(torch.cat(seen)), rows(whole));
@@ -84,7 +59,7 @@ describe('shuffledBatch', () => {
 
     it('has each share normalised by its own statistics, as in the paper', () => {
       const norm = new BatchNorm1d({ features: 2, dtype: 'float64', device, trackRunningStats: false, affine: false });
-      const { given, seen } = run((_, x) => noGrad(() => norm.forward(x)));
+      const { given, seen } = run((x) => noGrad(() => norm.forward(x)));
       const places = (x: Tensor) => (x.toArraySync() as number[][]).map(String);
       const expected = new Map(
         seen.flatMap((share) => {
