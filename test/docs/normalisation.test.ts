@@ -19,6 +19,7 @@ describe('the page on normalisation', () => {
       'true\n3 true 6',
       'true true\ntrue',
       'true true',
+      '[ 2, 5, 8 ] true',
     ]);
     assert.match(
       messages,
