@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* kCountBatches = "count_batches(Tensor(a!) tracked, int batches) -> ()";
 
-// tracked += batches. In memory where it can be: an operator of LibTorch's takes a twentieth of what batch norm takes on few activations.
+// tracked += batches. In memory where it can be: LibTorch's addition shows beside a batch norm of few activations.
 void countBatches(const at::Tensor& tracked, int64_t batches) {
   TORCH_CHECK_VALUE(tracked.dim() == 0 && tracked.scalar_type() == at::kLong, "tracked must be int64 without dimensions, not ",
                     tracked.scalar_type(), " ", tracked.sizes());

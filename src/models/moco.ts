@@ -203,8 +203,7 @@ export class MoCo implements Stateful {
       const directions = this.symmetric
         ? [this.#contrast(viewA, viewB, negatives), this.#contrast(viewB, viewA, negatives)]
         : [this.#contrast(viewA, viewB, negatives)];
-      const keys = torch.cat(directions.map(({ keys }) => keys));
-      this.queue.enqueue(this.#exchange?.allGather(keys) ?? keys);
+      this.queue.enqueue(this.#ofAllRanks(torch.cat(directions.map(({ keys }) => keys))));
       return meanOf(directions.map(({ step }) => step));
     });
   }
@@ -260,6 +259,18 @@ export class MoCo implements Stateful {
           `queue of ${this.queue.size}; use a larger queue or a smaller batch`,
       );
     }
+  }
+
+  #ofAllRanks(keys: Tensor): Tensor {
+    if (this.#exchange === undefined) return keys;
+    const { ranks } = this.#exchange;
+    const gathered = this.#exchange.allGather(keys);
+    if (gathered.sizeOf(0) !== ranks * keys.sizeOf(0)) {
+      throw new InvalidArgumentError(
+        `MoCo: the exchange gave ${gathered.sizeOf(0)} keys of ${ranks} ranks with ${keys.sizeOf(0)} each`,
+      );
+    }
+    return gathered;
   }
 
   #contrast(queryView: Tensor, keyView: Tensor, negatives: Tensor): Direction {

@@ -72,7 +72,7 @@ export interface LeakReport {
  * at least `threshold` of what is possible, or twice that if 2 finds less than half of the company shared (in one shuffled order a few
  * samples meet again by accident); else `'shielded'`. Plain batch norm in both encoders leaks, with the keys shuffled or not; so do groups
  * without shuffling. Shuffled groups shield, the better the more there are; running statistics in the key encoder, and norms within a
- * sample, are independent.
+ * sample, are independent. Two shuffled groups lie between: half the company is shared, and the verdict hangs on the order.
  *
  * A `MomentumTrainer` (such as `MoCo`) is stepped with another objective, which sees the very queries and keys of training, and its
  * state is put back after every step. A function is called as it is: it must give the same for the same input (seed its shuffling anew in

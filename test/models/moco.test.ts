@@ -337,6 +337,8 @@ describe('MoCo', () => {
     );
     assert.throws(() => moco.step(a.narrow(0, 0, 0), b.narrow(0, 0, 0)), /the batch is empty/);
     const exchange = { rank: 0, ranks: 2, allGather: (rows: Tensor) => rows };
+    const odd = small({ batchNorm: 'none', exchange, queueSize: 40 });
+    assert.throws(() => odd.step(a, b), /the exchange gave 8 keys of 2 ranks with 8 each/);
     assert.throws(
       () => small({ queueSize: 15, exchange }).step(a, b),
       /a step of 16 keys \(a batch of 8, 2 ranks\) is larger than the queue of 15/,

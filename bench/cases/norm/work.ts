@@ -20,7 +20,7 @@ export const batches = {
 
 export type BatchName = keyof typeof batches;
 
-// Vectors first: their many steps have the layer's JavaScript compiled, which would take a processor from the few steps of images.
+// Vectors first: after their many steps a layer's JavaScript is compiled, before the few steps of images.
 const all = ['vectors', 'contiguous', 'channels-last'] as const;
 const ofImages = ['contiguous', 'channels-last'] as const;
 
