@@ -298,6 +298,8 @@ Numbers inverseOf(Numbers variance, double eps) {
   return variance;
 }
 
+}  // namespace
+
 // --- Operators ---
 
 std::tuple<at::Tensor, at::Tensor> groupMoments(const at::Tensor& given, at::IntArrayRef sizes, bool areInterleaved) {
@@ -368,6 +370,8 @@ at::Tensor groupCombine(const at::Tensor& gradient, const at::Tensor& given, con
   const auto g = inOrderOf(x, gradient.detach());
   return combine(planOf(x, sizes, false), g, x, numbersOf(a), numbersOf(b), numbersOf(c), {});
 }
+
+namespace {
 
 at::Tensor groupedBatchNorm(const at::Tensor& given, const MaybeTensor& weight, const MaybeTensor& bias,
                             const MaybeTensor& runningMean, const MaybeTensor& runningVar, at::IntArrayRef sizes,

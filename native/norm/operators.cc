@@ -4,6 +4,7 @@
 #include "cross_iteration.h"
 #include "normalization.h"
 #include "running.h"
+#include "synchronized.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
@@ -20,6 +21,7 @@ void registerOperators() {
   defineBatchChannel(*library);
   defineCrossIteration(*library);
   defineRunning(*library);
+  defineSynchronized(*library);
 }
 
 }  // namespace kontrast::norm

@@ -1,5 +1,5 @@
 /** The operators of `native/norm`, by name. All take x [N, C, …] in any floating-point dtype, on any device. */
-import { ops, type Tensor } from '../torch';
+import { ops, type DType, type Tensor } from '../torch';
 
 const norm = ops.kontrast!;
 
@@ -146,6 +146,66 @@ export function blendWindow(window: StatisticsWindow): [mean: Tensor, variance: 
     Tensor,
     Tensor,
   ];
+}
+
+/** Count, means and M2 of a part of a batch, [1 + 2C], float64; zeros for an empty one. */
+export function statisticsRow(x: Tensor): Tensor {
+  return norm.statistics_row!(x) as Tensor;
+}
+
+/** The count, the means [C] and the M2s [C] of a batch by the rows of its parts, [parts, 1 + 2C]; all float64. */
+export function joinRows(rows: Tensor): [count: Tensor, mean: Tensor, m2: Tensor] {
+  return norm.join_statistics!(rows) as [Tensor, Tensor, Tensor];
+}
+
+/** A batch whose parts lie in several processes. `count` is float64 without dimensions, the others are [C]. */
+export interface JoinedBatch {
+  count: Tensor;
+  mean: Tensor;
+  /** Biased. */
+  variance: Tensor;
+  /** 1 / √(variance + eps) */
+  inverse: Tensor;
+}
+
+/** The batch of the parts that gave the rows, its statistics in `dtype`. Running statistics move by `momentum`, if there are any. */
+export function joinBatch(
+  rows: Tensor,
+  { runningMean, runningVar }: RunningStatistics,
+  { momentum, eps, dtype }: { momentum: number; eps: number; dtype: DType },
+): JoinedBatch {
+  const joined = norm.join_batch!(rows, runningMean, runningVar, momentum, eps, dtype) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const [count, mean, variance, inverse] = joined;
+  return { count, mean, variance, inverse };
+}
+
+/** What the backward pass of a part needs of the joined batch: its statistics, and γ, or null without it. */
+export interface JoinedScale extends Omit<JoinedBatch, 'variance'> {
+  weight: Tensor | null;
+}
+
+/** Of a part, Σ g and Σ g·(x − mean) as one row [2C], float64, and with them dγ = Σ g·(x − mean)·inverse and dβ = Σ g. */
+export function gradientRow(
+  gradient: Tensor,
+  x: Tensor,
+  { weight, mean, inverse }: JoinedScale,
+): [row: Tensor, dWeight: Tensor, dBias: Tensor] {
+  return norm.gradient_row!(gradient, x, weight, mean, inverse) as [Tensor, Tensor, Tensor];
+}
+
+/** dx = γ·s·(g − m − (x − mean)·s²·n) of a part, with s = `inverse`, and m and n the means that `sums` of all parts' rows make. */
+export function joinedGradient(
+  gradient: Tensor,
+  x: Tensor,
+  { weight, mean, inverse, count }: JoinedScale,
+  sums: Tensor,
+): Tensor {
+  return norm.joined_gradient!(gradient, x, weight, mean, inverse, count, sums) as Tensor;
 }
 
 /** What {@link uncenteredNorm} takes besides the input. */

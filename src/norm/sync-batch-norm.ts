@@ -9,7 +9,15 @@ import {
   type Tensor,
 } from '../torch';
 import { BatchNorm, type BatchNormOptions } from './batch-norm';
-import { groupCombine, groupMoments, groupSums, moveStatistics } from './operators';
+import {
+  gradientRow,
+  joinBatch,
+  joinedGradient,
+  joinRows,
+  normalizeBy,
+  statisticsRow,
+  type JoinedBatch,
+} from './operators';
 
 /**
  * How the parts of a batch, mostly one a process, tell one another their statistics. Every part must call the same operations in
@@ -46,11 +54,7 @@ export interface JoinedStatistics {
  * @param rows [parts, 1 + 2C], float64: nᵢ, the means, the M2s; a part without values gives zeros
  */
 export function joinStatistics(rows: Tensor): JoinedStatistics {
-  const features = (rows.sizeOf(1) - 1) / 2;
-  const [counts, means, squares] = rows.split([1, features, features], 1) as [Tensor, Tensor, Tensor];
-  const count = counts.sum();
-  const mean = means.mul(counts.div(count.clampMin(1))).sum([0]);
-  const m2 = squares.add(means.sub(mean).square().mul(counts)).sum([0]);
+  const [count, mean, m2] = joinRows(rows);
   return { count, mean, m2 };
 }
 
@@ -91,41 +95,28 @@ export class SyncBatchNorm extends BatchNorm {
     if (exchange === null || !(this.training || this.runningMean === null)) return super.forward(x);
     this.checkInput(x);
     return scope(() => {
-      const { count, mean, variance } = noGrad(() => this.#joined(x, exchange));
-      return normalizeJoined(x, this.weight, this.bias, mean, variance, count, this.eps, exchange);
+      const joined = noGrad(() => this.#joined(x, exchange));
+      return normalizeJoined(x, this.weight, this.bias, joined, this.eps, exchange);
     });
   }
 
   /** The statistics of the joined batch in the dtype of the layer; moves the running ones in training. */
-  #joined(x: Tensor, exchange: StatisticsExchange): { count: Tensor; mean: Tensor; variance: Tensor } {
-    const dtype = this.runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
-    const rows = exchange.allGather(this.#row(x));
+  #joined(x: Tensor, exchange: StatisticsExchange): JoinedBatch {
+    const { runningMean, runningVar, eps } = this;
+    const dtype = runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
+    const rows = exchange.allGather(statisticsRow(x));
     if (rows.ndim !== 2 || rows.sizeOf(1) !== 1 + 2 * this.features) {
       throw new InvalidArgumentError(
         `${this.constructor.name}: allGather gave [${rows.shape.join(', ')}], expected [parts, ${1 + 2 * this.features}]`,
       );
     }
-    const { count, mean, m2 } = joinStatistics(rows);
     // Only a part this small can belong to a joined batch that is too small, so only it waits for the count.
-    if (valuesOf(x) < 2 && count.itemSync() < 2) this.checkValues(x.shape, 'this part of the batch');
-    const momentum = this.countBatch();
-    if (this.training) moveStatistics(this, { mean, variance: m2.div(count.sub(1)) }, momentum);
-    return { count, mean: mean.to({ dtype }), variance: m2.div(count).to({ dtype }) };
+    if (x.numel() / x.sizeOf(1) < 2 && rows.select(1, 0).sum().itemSync() < 2) {
+      this.checkValues(x.shape, 'this part of the batch');
+    }
+    const moving = this.training ? { runningMean, runningVar } : { runningMean: null, runningVar: null };
+    return joinBatch(rows, moving, { momentum: this.countBatch(), eps, dtype });
   }
-
-  /** Count, means and M2 of this part, float64. */
-  #row(x: Tensor): Tensor {
-    const count = valuesOf(x);
-    const double = { device: x.device, dtype: 'float64' } as const;
-    if (count === 0) return torch.zeros([1 + 2 * this.features], double);
-    const [mean, variance] = groupMoments(x, [x.sizeOf(0)]);
-    return torch.cat([torch.full([1], count, double), mean, variance.mul_(count)]);
-  }
-}
-
-/** How many values a channel there are. */
-function valuesOf(x: Tensor): number {
-  return x.numel() / x.sizeOf(1);
 }
 
 const normalizeJoined = defineFunction({
@@ -135,15 +126,14 @@ const normalizeJoined = defineFunction({
     x: Tensor,
     weight: Tensor | null,
     bias: Tensor | null,
-    mean: Tensor,
-    variance: Tensor,
-    count: Tensor,
+    { count, mean, variance, inverse }: JoinedBatch,
     eps: number,
     exchange: StatisticsExchange,
   ) {
     context.state = { exchange, hasBias: bias !== null };
-    context.save(x, mean, variance.add(eps).rsqrt_(), count, ...(weight === null ? [] : [weight]));
-    return torch.batchNorm(x, weight, bias, mean, variance, false, 0, eps, true);
+    context.save(x, mean, inverse, count, ...(weight === null ? [] : [weight]));
+    if (x.numel() === 0) return torch.emptyLike(x);
+    return normalizeBy(x, weight, bias, { mean, variance, ownMean: mean }, [x.sizeOf(0)], eps);
   },
   backward(context, gradient) {
     if (isGradEnabled()) {
@@ -152,21 +142,10 @@ const normalizeJoined = defineFunction({
       );
     }
     const { exchange, hasBias } = context.state;
-    const [x, mean, scale, count, weight] = context.saved as [Tensor, Tensor, Tensor, Tensor, Tensor | undefined];
-    const features = mean.numel();
-    const sizes = [x.sizeOf(0)];
-    const [total, along] =
-      x.numel() === 0 ? mean.newZeros([2, features]).unbind() : groupSums(gradient, x, mean, sizes);
-    const byWeight = weight === undefined ? null : along!.mul(scale);
-    const byBias = hasBias ? total : null;
-    if (!context.needsGradient[0]) return [null, byWeight, byBias];
-    // dx = γ s (g − mean(g) − (x − mean) s² mean(g (x − mean))) with s = 1 / √(σ² + eps), all means over the joined batch.
-    const joined = exchange.allReduce(torch.cat([total!, along!]).to({ dtype: 'float64' })).div(count);
-    if (x.numel() === 0) return [torch.emptyLike(x), byWeight, byBias];
-    const [meanTotal, meanAlong] = joined.chunk(2) as [Tensor, Tensor];
-    const slope = weight === undefined ? scale : scale.mul(weight);
-    const byInput = slope.mul(scale.square()).mul(meanAlong).neg();
-    const shift = slope.mul(meanTotal).add(byInput.mul(mean)).neg();
-    return [groupCombine(gradient, x, [slope, byInput, shift], sizes), byWeight, byBias];
+    const [x, mean, inverse, count, weight = null] = context.saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
+    const scale = { count, mean, inverse, weight };
+    const [row, byWeight, byBias] = gradientRow(gradient, x, scale);
+    const byInput = context.needsGradient[0] ? joinedGradient(gradient, x, scale, exchange.allReduce(row)) : null;
+    return [byInput, weight && byWeight, hasBias ? byBias : null];
   },
 });

@@ -5,12 +5,18 @@ import {
   countBatch,
   countBatches,
   groupCombine,
+  gradientRow,
   groupMoments,
   groupSums,
   groupedBatchNorm,
+  joinBatch,
+  joinRows,
+  joinedGradient,
   moveStatistics,
   normalizeBy,
+  statisticsRow,
   uncenteredNorm,
+  type JoinedBatch,
 } from '../../src/norm/operators';
 import {
   getThreads,
@@ -374,6 +380,78 @@ describe('operators of normalisation', () => {
       /one shape/,
     );
     assert.throws(() => blendWindow({ ...window, pastMeans: one, pastVariances: one, pastValid: one }), /\[rows, C\]/);
+  });
+
+  it('join the parts of a batch, forwards and backwards, also by operators of LibTorch', () => {
+    const x = random(12, 3, 2);
+    const [gradient, weight] = [random(12, 3, 2), random(3)];
+    const parts = x.splitWithSizes([7, 5]);
+    const joined = (of: Tensor, running: Tensor[] = []): JoinedBatch => {
+      const rows = torch.stack(of.splitWithSizes([7, 5]).map(statisticsRow));
+      const [runningMean = null, runningVar = null] = running;
+      return joinBatch(rows, { runningMean, runningVar }, { momentum: 0.25, eps: 1e-3, dtype });
+    };
+    const running = [torch.zeros([3], { dtype }), torch.ones([3], { dtype })];
+    const { count, mean, variance, inverse } = joined(x, running);
+    const [own, biased] = groupMoments(x, [12]);
+    assert.equal(count.itemSync(), 24);
+    assertClose(mean, own, { atol: 1e-12 });
+    assertClose(variance, biased, { atol: 1e-12 });
+    assertClose(inverse, biased.add(1e-3).rsqrt(), { atol: 1e-12 });
+    assertClose(running[0]!, own.mul(0.25), { atol: 1e-12 });
+    assertClose(running[1]!, biased.mul((0.25 * 24) / 23).add(0.75), { atol: 1e-12 });
+
+    const input = x.clone().requiresGrad_();
+    const scale = weight.clone().requiresGrad_();
+    const expected = torch.batchNorm(input, scale, torch.zeros([3], { dtype }), null, null, true, 0, 1e-3, true);
+    expected.backward(gradient);
+    const backward = (of: Tensor, g: Tensor, batch: JoinedBatch): Tensor[] => {
+      const along = { ...batch, weight: weight.to(of.dtype) };
+      const [ofs, gs] = [of.splitWithSizes([7, 5]), g.splitWithSizes([7, 5])];
+      const rows = ofs.map((part, i) => gradientRow(gs[i]!, part, along));
+      const sums = rows.map(([row]) => row).reduce((a, b) => a.add(b));
+      const dx = ofs.map((part, i) => joinedGradient(gs[i]!, part, along, sums));
+      return [torch.cat(dx), rows[0]![1].add(rows[1]![1]), rows[0]![2].add(rows[1]![2])];
+    };
+    const wanted = [input.grad!, scale.grad!, gradient.sum([0, 2])];
+    backward(x, gradient, { count, mean, variance, inverse }).forEach((found, i) => {
+      assertClose(found, wanted[i]!, { atol: 1e-12 });
+    });
+    const [short, shortGradient] = [x.to('float16'), gradient.to('float16')];
+    const rough = joined(short);
+    assertClose(rough.mean, mean, { atol: 2e-3 });
+    assertClose(rough.variance, variance, { atol: 1e-2 });
+    backward(short, shortGradient, rough).forEach((found, i) => {
+      assertClose(found.to(dtype), wanted[i]!, { atol: 4e-2 });
+    });
+    // Elsewhere, without values.
+    const away = joinBatch(
+      torch.zeros([2, 7], { dtype, device: 'meta' }),
+      { runningMean: null, runningVar: null },
+      { momentum: 0, eps: 0, dtype: 'float32' },
+    );
+    assert.deepEqual([away.count.shape, away.mean.shape, away.inverse.dtype], [[], [3], 'float32']);
+
+    const empty = x.narrow(0, 0, 0);
+    const along = { count, mean, inverse, weight };
+    assert.equal(statisticsRow(empty).countNonzero().itemSync(), 0);
+    const [row, ...others] = gradientRow(empty, empty, along);
+    assert.deepEqual(
+      [row, ...others].map(({ shape }) => shape),
+      [[6], [3], [3]],
+    );
+    assert.deepEqual(joinedGradient(empty, empty, along, row).shape, [0, 3, 2]);
+
+    assert.throws(() => joinRows(torch.zeros([2, 6], { dtype })), /rows must be \[parts, 1 \+ 2C\] in float64/);
+    assert.throws(() => joinRows(torch.zeros([2, 7])), /in Float/);
+    const three = { runningMean: mean, runningVar: torch.ones([2]) };
+    assert.throws(
+      () => joinBatch(torch.zeros([2, 7], { dtype }), three, { momentum: 0, eps: 0, dtype }),
+      /running statistics must be 3 numbers/,
+    );
+    assert.throws(() => gradientRow(gradient, parts[0]!, along), /the gradient must have the shape of x/);
+    assert.throws(() => joinedGradient(gradient, x, along, torch.zeros([5])), /sums must be 6 numbers/);
+    assert.throws(() => joinedGradient(gradient, x, { ...along, mean: row }, row), /mean must be 3 numbers/);
   });
 
   it('refuse groups and parameters that do not fit', () => {

@@ -10,8 +10,7 @@ const tasks = names.flatMap((layer) => {
   return goal.batches.map((batch) => {
     const { shape, channelsLast, steps } = batches[batch];
     const options = { layer, shape: [...shape], channelsLast, steps: goal.steps ?? steps };
-    const { against, atMost } = (batch === 'vectors' ? goal.vectors : undefined) ?? goal;
-    return { name: `${layer}, ${batch}`, options, against, atMost };
+    return { name: `${layer}, ${batch}`, options, against: goal.against, atMost: goal.atMost };
   });
 });
 

@@ -36,8 +36,6 @@ export interface Layer {
   against: Against;
   /** The goal: its time divided by the other's. */
   atMost: number;
-  /** Where vectors have another goal. */
-  vectors?: { against: Against; atMost: number };
   /** Steps of one run, where a step takes long. */
   steps?: number;
 }
@@ -62,7 +60,7 @@ export const layers = {
   ConvBN2d: { batches: ofImages, against: 'convolution and batch norm', atMost: 1.5 },
   'ConvBN2d, tune': { batches: ofImages, against: 'convolution and batch norm', atMost: 1.5 },
   BatchStyles: { batches: ['pictures'], against: 'python', atMost: 1 },
-  SyncBatchNorm: { batches: all, against: 'batch norm', atMost: 1.5, vectors: { against: 'python', atMost: 1 } },
+  SyncBatchNorm: { batches: all, against: 'batch norm', atMost: 1.5 },
   CholeskyWhitening: { batches: all, against: 'python', atMost: 1, steps: 2 },
   IterativeWhitening: { batches: all, against: 'python', atMost: 1, steps: 2 },
   PowerNorm: { batches: all, against: 'python', atMost: 1 },
