@@ -197,13 +197,9 @@ void runServing(Environment& environment, const std::function<void()>& work) {
 }
 
 void runBackward(Environment& environment, const std::function<void()>& pass) {
-  if (!environment.usesCallbacks) {
-    pass();
-    return;
-  }
   // Here where it can be: another thread costs more than a small pass, as the two have a team of OpenMP each, whose threads wait for work
   // by spinning. Work in the background could hold a part of the graph while it waits for this thread, so it pauses.
-  if (hasDevices() || !environment.lane.pause(kMostPassesHere)) {
+  if (!environment.usesCallbacks || hasDevices() || !environment.lane.pause(kMostPassesHere)) {
     runServing(environment, pass);
     return;
   }

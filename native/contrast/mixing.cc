@@ -223,10 +223,8 @@ at::Tensor pairLengths(const at::Tensor& givenKeys, const at::Tensor& givenFirst
 }  // namespace
 
 void defineMixing(torch::Library& library) {
-  library.def(kLargest);
-  library.impl("largest", torch::dispatch(c10::DispatchKey::CompositeExplicitAutograd, largest));
-  library.def(kPairLengths);
-  library.impl("pair_lengths", torch::dispatch(c10::DispatchKey::CompositeExplicitAutograd, pairLengths));
+  library.def(kLargest, torch::dispatch(c10::DispatchKey::CompositeExplicitAutograd, largest));
+  library.def(kPairLengths, torch::dispatch(c10::DispatchKey::CompositeExplicitAutograd, pairLengths));
 }
 
 }  // namespace kontrast::contrast

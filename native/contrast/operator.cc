@@ -256,8 +256,7 @@ void registerOperators() {
   // Registrations last as long as the library object, so it is never destroyed.
   static auto* library =
       new torch::Library(torch::Library::FRAGMENT, "kontrast", std::nullopt, __FILE__, static_cast<uint32_t>(__LINE__));
-  library->def(kSchema);
-  library->impl("pair_statistics", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, pairStatistics));
+  library->def(kSchema, pairStatistics);
   defineTopScores(*library);
   defineMixing(*library);
 }

@@ -368,8 +368,7 @@ std::tuple<at::Tensor, at::Tensor> topScores(const at::Tensor& queries, const at
 }  // namespace
 
 void defineTopScores(torch::Library& library) {
-  library.def(kSchema);
-  library.impl("top_scores", torch::dispatch(c10::DispatchKey::CompositeExplicitAutograd, topScores));
+  library.def(kSchema, torch::dispatch(c10::DispatchKey::CompositeExplicitAutograd, topScores));
 }
 
 }  // namespace kontrast::contrast

@@ -254,8 +254,7 @@ at::Tensor batchChannelNorm(const at::Tensor& given, const MaybeTensor& weight, 
 }  // namespace
 
 void defineBatchChannel(torch::Library& library) {
-  library.def(kSchema);
-  library.impl("batch_channel_norm", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, batchChannelNorm));
+  library.def(kSchema, batchChannelNorm);
 }
 
 }  // namespace kontrast::norm

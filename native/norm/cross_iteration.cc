@@ -122,8 +122,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> blendWindow(const at::Tensor& mea
 }  // namespace
 
 void defineCrossIteration(torch::Library& library) {
-  library.def(kBlendWindow);
-  library.impl("blend_window", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, blendWindow));
+  library.def(kBlendWindow, blendWindow);
 }
 
 }  // namespace kontrast::norm

@@ -49,8 +49,7 @@ at::ScalarType wideType(const at::Tensor& x) { return isDouble(x) ? at::kDouble 
 // --- Checks ---
 
 void checkInput(const at::Tensor& x, at::IntArrayRef sizes, bool areInterleaved) {
-  TORCH_CHECK_VALUE(x.dim() >= 2, "x must be [N, C, ...], not ", x.sizes());
-  TORCH_CHECK_TYPE(at::isFloatingType(x.scalar_type()), "x must be floating-point, not ", x.scalar_type());
+  checkActivations(x);
   if (sizes.empty()) return;
   int64_t samples = 0;
   for (const auto size : sizes) {
@@ -65,18 +64,6 @@ void checkInput(const at::Tensor& x, at::IntArrayRef sizes, bool areInterleaved)
 std::vector<int64_t> shapeOf(const at::Tensor& x, at::IntArrayRef sizes) {
   if (sizes.size() == 1) return {x.size(1)};
   return {sizes.empty() ? x.size(0) : static_cast<int64_t>(sizes.size()), x.size(1)};
-}
-
-// One number for every channel, or for every one of so many.
-void checkNumbers(const at::Tensor& numbers, const at::Tensor& x, const char* name, int64_t count) {
-  if (!numbers.defined()) return;
-  TORCH_CHECK_VALUE(numbers.numel() == count, name, " must have ", count, " numbers, not the shape ", numbers.sizes());
-  TORCH_CHECK_VALUE(numbers.device() == x.device(), name, " is on ", numbers.device(), ", x on ", x.device());
-  TORCH_CHECK_TYPE(at::isFloatingType(numbers.scalar_type()), name, " must be floating-point, not ", numbers.scalar_type());
-}
-
-void checkChannels(const at::Tensor& numbers, const at::Tensor& x, const char* name) {
-  checkNumbers(numbers, x, name, x.size(1));
 }
 
 // --- By LibTorch's operators: on other devices, for other dtypes, and where gradients are themselves differentiated ---
@@ -291,11 +278,6 @@ struct Normalization : torch::autograd::Function<Normalization> {
 at::Tensor normalize(const at::Tensor& x, const Affine& affine, const MaybeTensor& floor, const MaybeTensor& extraEps,
                      const c10::intrusive_ptr<Setting>& setting) {
   return Normalization::apply(x, given(affine.weight), given(affine.bias), floor, extraEps, setting);
-}
-
-Numbers inverseOf(Numbers variance, double eps) {
-  for (auto& number : variance) number = 1 / std::sqrt(number + eps);
-  return variance;
 }
 
 }  // namespace
@@ -524,16 +506,12 @@ at::Tensor uncenteredNorm(const at::Tensor& given, const MaybeTensor& weight, co
 }  // namespace
 
 void defineNormalization(torch::Library& library) {
-  const auto define = [&](const char* schema, const char* name, auto* function) {
-    library.def(schema);
-    library.impl(name, torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, function));
-  };
-  define(kGroupMoments, "group_moments", groupMoments);
-  define(kGroupSums, "group_sums", groupSums);
-  define(kGroupCombine, "group_combine", groupCombine);
-  define(kGroupedBatchNorm, "grouped_batch_norm", groupedBatchNorm);
-  define(kNormalizeBy, "normalize_by", normalizeBy);
-  define(kUncenteredNorm, "uncentered_norm", uncenteredNorm);
+  library.def(kGroupMoments, groupMoments);
+  library.def(kGroupSums, groupSums);
+  library.def(kGroupCombine, groupCombine);
+  library.def(kGroupedBatchNorm, groupedBatchNorm);
+  library.def(kNormalizeBy, normalizeBy);
+  library.def(kUncenteredNorm, uncenteredNorm);
 }
 
 }  // namespace kontrast::norm

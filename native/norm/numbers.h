@@ -7,6 +7,7 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
+#include <cmath>
 #include <initializer_list>
 #include <optional>
 
@@ -16,6 +17,23 @@ using MaybeTensor = std::optional<at::Tensor>;
 
 // Not defined where there is none.
 inline at::Tensor orNone(const MaybeTensor& tensor) { return tensor.value_or(at::Tensor()); }
+
+inline void checkActivations(const at::Tensor& x) {
+  TORCH_CHECK_VALUE(x.dim() >= 2, "x must be [N, C, ...], not ", x.sizes());
+  TORCH_CHECK_TYPE(at::isFloatingType(x.scalar_type()), "x must be floating-point, not ", x.scalar_type());
+}
+
+// One number for every channel, or for every one of so many.
+inline void checkNumbers(const at::Tensor& numbers, const at::Tensor& x, const char* name, int64_t count) {
+  if (!numbers.defined()) return;
+  TORCH_CHECK_VALUE(numbers.numel() == count, name, " must have ", count, " numbers, not the shape ", numbers.sizes());
+  TORCH_CHECK_VALUE(numbers.device() == x.device(), name, " is on ", numbers.device(), ", x on ", x.device());
+  TORCH_CHECK_TYPE(at::isFloatingType(numbers.scalar_type()), name, " must be floating-point, not ", numbers.scalar_type());
+}
+
+inline void checkChannels(const at::Tensor& numbers, const at::Tensor& x, const char* name) {
+  checkNumbers(numbers, x, name, x.size(1));
+}
 
 // visit(pointer to the elements) of a contiguous tensor on the CPU
 template <typename Visit>
@@ -64,6 +82,11 @@ inline at::Tensor tensorOf(const Numbers& numbers, at::IntArrayRef shape, at::Sc
   auto tensor = at::empty(shape, at::TensorOptions(type));
   put(numbers, tensor);
   return tensor;
+}
+
+inline Numbers inverseOf(Numbers variance, double eps) {
+  for (auto& number : variance) number = 1 / std::sqrt(number + eps);
+  return variance;
 }
 
 // running[i] ← keep·running[i] + found(i)

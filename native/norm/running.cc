@@ -10,6 +10,8 @@ namespace kontrast::norm {
 namespace {
 
 constexpr const char* kCountBatches = "count_batches(Tensor(a!) tracked, int batches) -> ()";
+constexpr const char* kMoveStatistics =
+    "move_statistics(Tensor(a!) running_mean, Tensor(b!) running_var, Tensor mean, Tensor variance, float factor, float momentum) -> ()";
 
 // tracked += batches. In memory where it can be: LibTorch's addition shows beside a batch norm of few activations.
 void countBatches(const at::Tensor& tracked, int64_t batches) {
@@ -23,10 +25,8 @@ void countBatches(const at::Tensor& tracked, int64_t batches) {
   tracked.unsafeGetTensorImpl()->bump_version();
 }
 
-constexpr const char* kMoveStatistics =
-    "move_statistics(Tensor(a!) running_mean, Tensor(b!) running_var, Tensor mean, Tensor variance, float factor, float momentum) -> ()";
+}  // namespace
 
-// running_mean ← (1 − momentum)·running_mean + momentum·mean, and as much for the variance by factor·variance.
 void moveStatistics(const at::Tensor& runningMean, const at::Tensor& runningVar, const at::Tensor& mean, const at::Tensor& variance,
                     double factor, double momentum) {
   for (const auto& one : {runningVar, mean, variance}) {
@@ -47,13 +47,9 @@ void moveStatistics(const at::Tensor& runningMean, const at::Tensor& runningVar,
   moveBy(runningVar, variance, factor);
 }
 
-}  // namespace
-
 void defineRunning(torch::Library& library) {
-  library.def(kCountBatches);
-  library.impl("count_batches", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, countBatches));
-  library.def(kMoveStatistics);
-  library.impl("move_statistics", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, moveStatistics));
+  library.def(kCountBatches, countBatches);
+  library.def(kMoveStatistics, moveStatistics);
 }
 
 }  // namespace kontrast::norm

@@ -2,6 +2,7 @@
 
 #include "normalization.h"
 #include "numbers.h"
+#include "running.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
@@ -11,7 +12,6 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <cmath>
 #include <tuple>
 
 namespace kontrast::norm {
@@ -28,28 +28,15 @@ constexpr const char* kGradientRow =
 constexpr const char* kJoinedGradient =
     "joined_gradient(Tensor gradient, Tensor x, Tensor? weight, Tensor mean, Tensor inverse, Tensor count, Tensor sums) -> Tensor";
 
-void checkInput(const at::Tensor& x) {
-  TORCH_CHECK_VALUE(x.dim() >= 2, "x must be [N, C, ...], not ", x.sizes());
-  TORCH_CHECK_TYPE(at::isFloatingType(x.scalar_type()), "x must be floating-point, not ", x.scalar_type());
-}
-
-void checkChannels(const at::Tensor& numbers, const at::Tensor& x, const char* name) {
-  if (!numbers.defined()) return;
-  TORCH_CHECK_VALUE(numbers.numel() == x.size(1) && numbers.device() == x.device(), name, " must be ", x.size(1), " numbers on ",
-                    x.device(), ", not ", numbers.sizes(), " on ", numbers.device());
-}
-
 at::TensorOptions doubles(const at::Tensor& like) { return at::TensorOptions(at::kDouble).device(like.device()); }
-
-int64_t valuesOf(const at::Tensor& x) { return x.size(1) == 0 ? 0 : x.numel() / x.size(1); }
 
 // This part's row: how many values a channel it has, their means, and their squares about these. Zeros where there are none.
 at::Tensor statisticsRow(const at::Tensor& given) {
-  checkInput(given);
+  checkActivations(given);
   const at::NoGradGuard plain;
   const auto channels = given.size(1);
   if (given.numel() == 0) return at::zeros({1 + 2 * channels}, doubles(given));
-  const auto count = static_cast<double>(valuesOf(given));
+  const auto count = static_cast<double>(given.numel() / channels);
   if (!hasPasses(given)) {
     const auto [mean, variance] = groupMoments(given, {given.size(0)}, false);
     return at::cat({at::full({1}, count, doubles(given)), mean.to(at::kDouble), variance.to(at::kDouble) * count});
@@ -62,11 +49,7 @@ at::Tensor statisticsRow(const at::Tensor& given) {
   return tensorOf(row, {1 + 2 * channels}, at::kDouble);
 }
 
-struct Joined {
-  at::Tensor count, mean, squares;
-};
-
-Joined joinByOperators(const at::Tensor& rows) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> joinByOperators(const at::Tensor& rows) {
   const auto channels = (rows.size(1) - 1) / 2;
   const auto counts = rows.narrow(1, 0, 1), means = rows.narrow(1, 1, channels), squares = rows.narrow(1, 1 + channels, channels);
   const auto count = counts.sum();
@@ -110,10 +93,7 @@ void checkRows(const at::Tensor& rows) {
 std::tuple<at::Tensor, at::Tensor, at::Tensor> joinStatistics(const at::Tensor& rows) {
   checkRows(rows);
   const at::NoGradGuard plain;
-  if (!hasPasses(rows)) {
-    auto [count, mean, squares] = joinByOperators(rows);
-    return {count, mean, squares};
-  }
+  if (!hasPasses(rows)) return joinByOperators(rows);
   const auto found = joinByNumbers(rows);
   const auto shape = {static_cast<int64_t>(found.mean.size())};
   return {tensorOf({found.count}, {}, at::kDouble), tensorOf(found.mean, shape, at::kDouble), tensorOf(found.squares, shape, at::kDouble)};
@@ -126,16 +106,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> joinBatch(const at::T
   checkRows(rows);
   const auto channels = (rows.size(1) - 1) / 2;
   TORCH_CHECK_VALUE(runningMean.has_value() == runningVar.has_value(), "running statistics are a mean and a variance");
-  for (const auto& running : {runningMean, runningVar})
-    TORCH_CHECK_VALUE(!running || (running->numel() == channels && running->device() == rows.device()),
-                      "running statistics must be ", channels, " numbers on ", rows.device());
+  for (const auto& running : {orNone(runningMean), orNone(runningVar)})
+    checkNumbers(running, rows, "each running statistic", channels);
   const at::NoGradGuard plain;
   if (!hasPasses(rows)) {
     const auto [count, mean, squares] = joinByOperators(rows);
-    if (runningMean) {
-      runningMean->lerp_(mean.to(runningMean->scalar_type()), momentum);
-      runningVar->lerp_((squares / (count - 1)).to(runningVar->scalar_type()), momentum);
-    }
+    if (runningMean) moveStatistics(*runningMean, *runningVar, mean, squares / (count - 1), 1, momentum);
     const auto variance = squares / count;
     return {count, mean.to(type), variance.to(type), (variance + eps).rsqrt().to(type)};
   }
@@ -144,19 +120,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> joinBatch(const at::T
     move(*runningMean, 1 - momentum, [&](size_t c) { return momentum * found.mean[c]; });
     move(*runningVar, 1 - momentum, [&](size_t c) { return momentum * found.squares[c] / (found.count - 1); });
   }
-  Numbers variance(found.squares), inverse(found.squares.size());
-  for (size_t c = 0; c < variance.size(); c++) {
-    variance[c] /= found.count;
-    inverse[c] = 1 / std::sqrt(variance[c] + eps);
-  }
+  Numbers variance(found.squares);
+  for (auto& number : variance) number /= found.count;
   return {tensorOf({found.count}, {}, at::kDouble), tensorOf(found.mean, {channels}, type), tensorOf(variance, {channels}, type),
-          tensorOf(inverse, {channels}, type)};
+          tensorOf(inverseOf(variance, eps), {channels}, type)};
 }
 
 // What both steps of the backward pass check.
 void checkBackward(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& mean,
                    const at::Tensor& inverse) {
-  checkInput(x);
+  checkActivations(x);
   checkChannels(weight, x, "weight");
   checkChannels(mean, x, "mean");
   checkChannels(inverse, x, "inverse");
@@ -196,9 +169,8 @@ at::Tensor joinedGradient(const at::Tensor& gradient, const at::Tensor& given, c
   const auto gamma = orNone(weight);
   checkBackward(gradient, given, gamma, mean, inverse);
   const auto channels = given.size(1);
-  TORCH_CHECK_VALUE(sums.dim() == 1 && sums.size(0) == 2 * channels && sums.device() == given.device(), "sums must be ", 2 * channels,
-                    " numbers on ", given.device(), ", not ", sums.sizes(), " on ", sums.device());
-  TORCH_CHECK_VALUE(count.numel() == 1 && count.device() == given.device(), "count must be one number on ", given.device());
+  checkNumbers(sums, given, "sums", 2 * channels);
+  checkNumbers(count, given, "count", 1);
   const at::NoGradGuard plain;
   if (given.numel() == 0) return at::empty_like(given);
   if (!hasPasses(given)) {
@@ -224,15 +196,11 @@ at::Tensor joinedGradient(const at::Tensor& gradient, const at::Tensor& given, c
 }  // namespace
 
 void defineSynchronized(torch::Library& library) {
-  const auto define = [&](const char* schema, const char* name, auto* function) {
-    library.def(schema);
-    library.impl(name, torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, function));
-  };
-  define(kStatisticsRow, "statistics_row", statisticsRow);
-  define(kJoinStatistics, "join_statistics", joinStatistics);
-  define(kJoinBatch, "join_batch", joinBatch);
-  define(kGradientRow, "gradient_row", gradientRow);
-  define(kJoinedGradient, "joined_gradient", joinedGradient);
+  library.def(kStatisticsRow, statisticsRow);
+  library.def(kJoinStatistics, joinStatistics);
+  library.def(kJoinBatch, joinBatch);
+  library.def(kGradientRow, gradientRow);
+  library.def(kJoinedGradient, joinedGradient);
 }
 
 }  // namespace kontrast::norm

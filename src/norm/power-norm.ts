@@ -12,7 +12,7 @@ import { Module, Parameter } from '../nn';
 import { integerFrom, numberWithin, positiveInteger } from '../nn/checks';
 import { checkFinite } from './batch-norm';
 import { inKernelFormat } from './channel-layout';
-import { groupCombine, groupMoments, groupSums } from './operators';
+import { countBatches, groupCombine, groupMoments, groupSums } from './operators';
 
 /** What PowerNorm is made from. */
 export interface PowerNormOptions {
@@ -192,18 +192,18 @@ export class PowerNorm extends Module {
       const [mean, variance] = groupMoments(x, [x.sizeOf(0)]);
       const own = torch.addcmul(variance, mean, mean);
       const phi = runningPhi.to({ dtype: own.dtype });
-      const count = numBatchesTracked.add_(1);
-      if (count.device === 'cpu') {
-        const batches = count.itemSync();
+      countBatches(numBatchesTracked, 1);
+      if (numBatchesTracked.device === 'cpu') {
+        const batches = numBatchesTracked.itemSync();
         const used = batches <= this.warmUp ? own : phi.clone();
         const plain = batches < this.warmUp ? phi.lerp(own, 1 / batches) : phi;
         runningPhi.copy_(plain.lerp(own, momentum));
         return { used, own };
       }
       // On the device, so that nothing waits for it.
-      const used = torch.where(count.le(this.warmUp), own, phi);
-      const share = count.to({ dtype: 'float64' }).reciprocal().to({ dtype: own.dtype });
-      const plain = torch.where(count.lt(this.warmUp), phi.lerp(own, share), phi);
+      const used = torch.where(numBatchesTracked.le(this.warmUp), own, phi);
+      const share = numBatchesTracked.to({ dtype: 'float64' }).reciprocal().to({ dtype: own.dtype });
+      const plain = torch.where(numBatchesTracked.lt(this.warmUp), phi.lerp(own, share), phi);
       runningPhi.copy_(plain.lerp(own, momentum));
       return { used, own };
     });

@@ -102,8 +102,8 @@ export class SyncBatchNorm extends BatchNorm {
 
   /** The statistics of the joined batch in the dtype of the layer; moves the running ones in training. */
   #joined(x: Tensor, exchange: StatisticsExchange): JoinedBatch {
-    const { runningMean, runningVar, eps } = this;
-    const dtype = runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
+    const { eps } = this;
+    const dtype = this.runningMean?.dtype ?? this.weight?.dtype ?? (x.dtype === 'float64' ? 'float64' : 'float32');
     const rows = exchange.allGather(statisticsRow(x));
     if (rows.ndim !== 2 || rows.sizeOf(1) !== 1 + 2 * this.features) {
       throw new InvalidArgumentError(
@@ -114,8 +114,7 @@ export class SyncBatchNorm extends BatchNorm {
     if (x.numel() / x.sizeOf(1) < 2 && rows.select(1, 0).sum().itemSync() < 2) {
       this.checkValues(x.shape, 'this part of the batch');
     }
-    const moving = this.training ? { runningMean, runningVar } : { runningMean: null, runningVar: null };
-    return joinBatch(rows, moving, { momentum: this.countBatch(), eps, dtype });
+    return joinBatch(rows, this, { momentum: this.countBatch(), eps, dtype });
   }
 }
 

@@ -447,11 +447,11 @@ describe('operators of normalisation', () => {
     const three = { runningMean: mean, runningVar: torch.ones([2]) };
     assert.throws(
       () => joinBatch(torch.zeros([2, 7], { dtype }), three, { momentum: 0, eps: 0, dtype }),
-      /running statistics must be 3 numbers/,
+      /each running statistic must have 3 numbers/,
     );
     assert.throws(() => gradientRow(gradient, parts[0]!, along), /the gradient must have the shape of x/);
-    assert.throws(() => joinedGradient(gradient, x, along, torch.zeros([5])), /sums must be 6 numbers/);
-    assert.throws(() => joinedGradient(gradient, x, { ...along, mean: row }, row), /mean must be 3 numbers/);
+    assert.throws(() => joinedGradient(gradient, x, along, torch.zeros([5])), /sums must have 6 numbers/);
+    assert.throws(() => joinedGradient(gradient, x, { ...along, mean: row }, row), /mean must have 3 numbers/);
   });
 
   it('refuse groups and parameters that do not fit', () => {

@@ -10,16 +10,16 @@ const tasks = names.flatMap((layer) => {
   return goal.batches.map((batch) => {
     const { shape, channelsLast, steps } = batches[batch];
     const options = { layer, shape: [...shape], channelsLast, steps: goal.steps ?? steps };
-    return { name: `${layer}, ${batch}`, options, against: goal.against, atMost: goal.atMost };
+    return { name: `${layer}, ${batch}`, options, goal };
   });
 });
 
-const goals: Goal[] = tasks.map(({ name, against, atMost }) => ({
+const goals: Goal[] = tasks.map(({ name, goal }) => ({
   kind: 'time ratio',
   task: name,
   implementation: 'kontrast',
-  against: against === 'python' ? 'pytorch' : 'libtorch',
-  atMost,
+  against: goal.against === 'python' ? 'pytorch' : 'libtorch',
+  atMost: goal.atMost,
 }));
 
 /** More than any task takes at once. */
